@@ -1,0 +1,1 @@
+"""What every analysis shares: frequencies, conventions, statistics, results."""

@@ -1,0 +1,1 @@
+"""Which input frequencies a model needs, and which break it."""
