@@ -1,0 +1,69 @@
+"""What "a Fourier perturbation" means, in one frozen object that travels with every result."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+Signs = Literal["channel", "image", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """How a basis image U (unit L2 over h x w) is added to an image x with pixels in [0, 1].
+
+    x~ = x + s eps U, then clipped to [0, 1] if `clip`, then normalised by the model. `eps` is the L2 norm
+    *per channel* (over c channels the total is sqrt(c) eps), s the random sign.
+
+    Attributes:
+        name: shown on plots and stored with results.
+        phase: phase of the cosine in radians; self-conjugate frequencies have phase 0.
+        signs: whose sign is drawn: each "channel" of each image, each "image", or "none" (always +1).
+        clip: whether perturbed pixels are clipped to [0, 1].
+    """
+
+    name: str
+    phase: float
+    signs: Signs
+    clip: bool
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.phase):
+            raise ValueError(f"expected a finite phase in radians, got {self.phase}")
+        if self.signs not in ("channel", "image", "none"):
+            raise ValueError(f"expected signs 'channel', 'image' or 'none', got {self.signs!r}")
+
+    def replace(
+        self, *, phase: float | None = None, signs: Signs | None = None, clip: bool | None = None
+    ) -> Convention:
+        """A copy with some choices changed; the name says so, e.g. ``yin2019, clip=False``."""
+        chosen = {"phase": phase, "signs": signs, "clip": clip}
+        changes = {key: value for key, value in chosen.items() if value not in (None, getattr(self, key))}
+        name = ", ".join([self.name, *(f"{key}={value}" for key, value in changes.items())])
+        return dataclasses.replace(self, name=name, **changes)  # pyright: ignore[reportArgumentType]
+
+
+CONVENTIONS: dict[str, Convention] = {
+    # The paper: sign uniform on {-1, 1}, every channel on its own, pixels clipped; phase from the authors' code.
+    "yin2019": Convention("yin2019", phase=math.pi / 4, signs="channel", clip=True),
+    # gatheluck/FourierHeatmap 0.2: real half-spectrum one-hot, so phase 0; sign always drawn, always clipped.
+    "fhmap": Convention("fhmap", phase=0.0, signs="channel", clip=True),
+    # rai-toolbox: phase pi/4, no clipping of its own; its flag rand_flip_per_channel on.
+    "rai": Convention("rai", phase=math.pi / 4, signs="channel", clip=False),
+}
+
+
+def resolve(convention: str | Convention) -> Convention:
+    """The preset of that name, or the object itself.
+
+    Raises:
+        ValueError: no preset has that name.
+    """
+    if isinstance(convention, Convention):
+        return convention
+    if convention not in CONVENTIONS:
+        raise ValueError(
+            f"expected a convention named {', '.join(map(repr, CONVENTIONS))} or a Convention, got {convention!r}"
+        )
+    return CONVENTIONS[convention]
