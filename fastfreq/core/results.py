@@ -96,7 +96,9 @@ class HeatmapResult:
     @property
     def count(self) -> NDArray[np.int64]:
         """Images evaluated in each cell; 0 where none was."""
-        return np.nan_to_num(self.to_map(np.full(len(self.frequencies), float(self.n_images)))).astype(np.int64)
+        return np.nan_to_num(self.to_map(np.full(len(self.frequencies), float(self.n_images)))).astype(
+            np.int64
+        )
 
     @property
     def n_images(self) -> int:
@@ -111,7 +113,7 @@ class HeatmapResult:
     @property
     def error(self) -> FloatArray:
         """Top-1 error in 0 .. 1."""
-        return self.to_map(self.wrong_counts / self.n_images)
+        return self.metric("error")
 
     @property
     def clean_error(self) -> float:
@@ -135,16 +137,17 @@ class HeatmapResult:
 
     def interval(self, metric: str = "error", *, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
         """(low, high) maps of `metric`: Wilson for 0/1 metrics, normal for means such as the loss."""
-        if metric == "error":
-            low, high = statistics.wilson(self.wrong_counts, self.n_images, confidence=confidence)
-        else:
-            total, squares = self._sums(metric).T
-            binary = bool(np.all(total == squares) and np.all((total >= 0) & (total <= self.n_images)))
-            if binary:
-                low, high = statistics.wilson(total, self.n_images, confidence=confidence)
-            else:
-                low, high = statistics.mean_interval(total, squares, self.n_images, confidence=confidence)
+        low, high = self._interval(metric, confidence)
         return self.to_map(low), self.to_map(high)
+
+    def _interval(self, metric: str, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
+        """`interval` per evaluated frequency."""
+        if metric == "error":
+            return statistics.wilson(self.wrong_counts, self.n_images, confidence=confidence)
+        total, squares = self._sums(metric).T
+        if np.all(total == squares) and np.all(total <= self.n_images):  # values 0 and 1 only
+            return statistics.wilson(total, self.n_images, confidence=confidence)
+        return statistics.mean_interval(total, squares, self.n_images, confidence=confidence)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -153,7 +156,11 @@ class HeatmapResult:
 
     def metric(self, name: str) -> FloatArray:
         """The map of one metric: mean over images."""
-        return self.error if name == "error" else self.to_map(self._sums(name)[:, 0] / self.n_images)
+        return self.to_map(self._mean(name))
+
+    def _mean(self, name: str) -> FloatArray:
+        """`metric` per evaluated frequency."""
+        return (self.wrong_counts if name == "error" else self._sums(name)[:, 0]) / self.n_images
 
     def clean_metric(self, name: str) -> float:
         """A metric of the same images without perturbation."""
@@ -164,7 +171,9 @@ class HeatmapResult:
 
     def _sums(self, metric: str) -> FloatArray:
         if metric not in self.sums:
-            raise KeyError(f"expected one of the metrics measured ({', '.join(self.metrics)}), got {metric!r}")
+            raise KeyError(
+                f"expected one of the metrics measured ({', '.join(self.metrics)}), got {metric!r}"
+            )
         return self.sums[metric]
 
     def layer(self, name: str, kind: str = "relative") -> FloatArray:
@@ -182,8 +191,11 @@ class HeatmapResult:
     @property
     def effective_eps(self) -> FloatArray:
         """L2 norm per channel actually left after clipping, mean over a sample of images, as a map."""
+        return self.to_map(self._effective_eps())
+
+    def _effective_eps(self) -> FloatArray:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.to_map(self.eps * self.norms[:, 0] / self.norms[:, 1])
+            return self.eps * self.norms[:, 0] / self.norms[:, 1]
 
     def radial(self) -> RadialProfile:
         """`error` averaged over rings, with a 95 % interval that treats images, not cells, as the sample.
@@ -195,7 +207,9 @@ class HeatmapResult:
         _, cells = fourier.unique_frequencies(self.shape[1:], self.size)
         per_frequency = np.bincount(cells.reshape(-1))
         if len(per_frequency) != len(self.frequencies):
-            raise ValueError("expected a complete map for a radial profile; merge the missing frequencies first")
+            raise ValueError(
+                "expected a complete map for a radial profile; merge the missing frequencies first"
+            )
         radii, means, lows, highs, weights = [], [], [], [], []
         for r in np.unique(rings):
             member = np.flatnonzero(rings == r)
@@ -235,19 +249,14 @@ class HeatmapResult:
         f = self.frequencies
         columns: dict[str, Any] = {"ky": f[:, 0], "kx": f[:, 1], "radius": fourier.radius(f, self.shape[1:])}
         columns["count"] = np.full(len(f), self.n_images)
-        at = (f + np.array(self.size) // 2) % np.array(self.shape[1:])
-        inside = np.all(at < np.array(self.size), axis=1)  # of an even crop, the edge may only show the twin
-        mirrored = (-f + np.array(self.size) // 2) % np.array(self.shape[1:])
-        at = np.where(inside[:, None], at, mirrored)
         for name in self.metrics:
-            low, high = self.interval(name)
-            for suffix, values in (("", self.metric(name)), ("_low", low), ("_high", high)):
-                columns[name + suffix] = values[at[:, 0], at[:, 1]]
+            columns[name] = self._mean(name)
+            columns[f"{name}_low"], columns[f"{name}_high"] = self._interval(name)
             columns[f"clean_{name}"] = self.clean_metric(name)
         for name, sums in self.layers.items():
             for index, kind in enumerate(LAYER_KINDS):
                 columns[f"{name}_{kind}"] = sums[:, index] / self.n_images
-        columns["effective_eps"] = self.effective_eps[at[:, 0], at[:, 1]]
+        columns["effective_eps"] = self._effective_eps()
         return pd.DataFrame(columns)
 
     def plot(self, *, metric: str = "error", difference: bool = False) -> Figure:
