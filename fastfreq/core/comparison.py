@@ -74,9 +74,7 @@ def compare(first: HeatmapResult, second: HeatmapResult) -> Comparison:
     check_same_measurement(first, second, ("convention", "eps", "seed", "shape", "size"))
     for name in ("frequencies", "image_ids", "labels"):
         if not np.array_equal(getattr(first, name), getattr(second, name)):
-            raise ValueError(
-                f"expected two heat maps of the same {name} for a paired comparison; theirs differ"
-            )
+            raise ValueError(f"expected two heat maps of the same {name} for a paired comparison; theirs differ")
 
     def discordant(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> FloatArray:
         return first.to_map(np.bitwise_count(a & ~b).sum(axis=1, dtype=np.int64))

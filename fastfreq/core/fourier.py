@@ -50,9 +50,7 @@ def centred_grid(size: tuple[int, int]) -> IntArray:
     return np.stack(np.meshgrid(ky, kx, indexing="ij"), axis=-1).astype(np.int64)
 
 
-def unique_frequencies(
-    shape: tuple[int, int], size: tuple[int, int] | None = None
-) -> tuple[IntArray, IntArray]:
+def unique_frequencies(shape: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[IntArray, IntArray]:
     """The distinct frequencies of a centred map, and where each cell finds its own.
 
     A real image cannot tell k from -k, so a full h x w map has (h w + s) / 2 distinct frequencies with s
@@ -113,9 +111,7 @@ def multiplicity(frequencies: IntArray, shape: tuple[int, int]) -> IntArray:
 
 def _check_bandwidth(shape: tuple[int, int], bandwidth: int) -> None:
     if not 0 <= bandwidth <= min(shape):
-        raise ValueError(
-            f"expected a bandwidth from 0 to {min(shape)} for images of {shape}, got {bandwidth}"
-        )
+        raise ValueError(f"expected a bandwidth from 0 to {min(shape)} for images of {shape}, got {bandwidth}")
     if bandwidth % 2 == 0 and bandwidth not in (0, shape[0], shape[1]):
         raise ValueError(
             f"expected an odd bandwidth, got {bandwidth}: a centred square of even width is not symmetric under "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .results import HeatmapResult
 
+MEASUREMENT = ("convention", "eps", "seed", "shape", "size", "sums", "layers")
 _BLOCK = 256  # frequencies whose outcomes are unpacked at a time
 
 
@@ -30,11 +31,9 @@ def merge(a: HeatmapResult, b: HeatmapResult) -> HeatmapResult:
     Raises:
         ValueError: the shards measure different things, overlap, or differ in images *and* frequencies.
     """
-    check_same_measurement(a, b, ("convention", "eps", "seed", "shape", "size", "sums", "layers"))
+    check_same_measurement(a, b, MEASUREMENT)
     if a.details.get("model_fingerprint") != b.details.get("model_fingerprint"):
-        raise ValueError(
-            "expected two shards of one model, got different weights; compare them with a.compare(b)"
-        )
+        raise ValueError("expected two shards of one model, got different weights; compare them with a.compare(b)")
     if np.array_equal(a.frequencies, b.frequencies):
         return _merge_images(a, b)
     if np.array_equal(a.image_ids, b.image_ids):
@@ -79,9 +78,7 @@ def _merge_frequencies(a: HeatmapResult, b: HeatmapResult) -> HeatmapResult:
     both = np.concatenate([a.frequencies, b.frequencies])
     frequencies, first = np.unique(both, axis=0, return_index=True)
     if len(frequencies) != len(both):
-        raise ValueError(
-            f"expected shards of different frequencies, {len(both) - len(frequencies)} are in both"
-        )
+        raise ValueError(f"expected shards of different frequencies, {len(both) - len(frequencies)} are in both")
 
     def joined(x: NDArray, y: NDArray) -> NDArray:
         return np.concatenate([x, y])[first]

@@ -96,9 +96,7 @@ class HeatmapResult:
     @property
     def count(self) -> NDArray[np.int64]:
         """Images evaluated in each cell; 0 where none was."""
-        return np.nan_to_num(self.to_map(np.full(len(self.frequencies), float(self.n_images)))).astype(
-            np.int64
-        )
+        return np.nan_to_num(self.to_map(np.full(len(self.frequencies), float(self.n_images)))).astype(np.int64)
 
     @property
     def n_images(self) -> int:
@@ -171,9 +169,7 @@ class HeatmapResult:
 
     def _sums(self, metric: str) -> FloatArray:
         if metric not in self.sums:
-            raise KeyError(
-                f"expected one of the metrics measured ({', '.join(self.metrics)}), got {metric!r}"
-            )
+            raise KeyError(f"expected one of the metrics measured ({', '.join(self.metrics)}), got {metric!r}")
         return self.sums[metric]
 
     def layer(self, name: str, kind: str = "relative") -> FloatArray:
@@ -207,9 +203,7 @@ class HeatmapResult:
         _, cells = fourier.unique_frequencies(self.shape[1:], self.size)
         per_frequency = np.bincount(cells.reshape(-1))
         if len(per_frequency) != len(self.frequencies):
-            raise ValueError(
-                "expected a complete map for a radial profile; merge the missing frequencies first"
-            )
+            raise ValueError("expected a complete map for a radial profile; merge the missing frequencies first")
         radii, means, lows, highs, weights = [], [], [], [], []
         for r in np.unique(rings):
             member = np.flatnonzero(rings == r)

@@ -95,9 +95,7 @@ class SensitivityResult:
 
     def radial_interval(self, *, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
         """(low, high) of `radial`, normal over images."""
-        return statistics.mean_interval(
-            self.ring_sum[:, 0], self.ring_sum[:, 1], self.count, confidence=confidence
-        )
+        return statistics.mean_interval(self.ring_sum[:, 0], self.ring_sum[:, 1], self.count, confidence=confidence)
 
     @property
     def per_class(self) -> FloatArray:

@@ -22,9 +22,7 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-def wilson(
-    successes: ArrayLike, count: ArrayLike, *, confidence: float = 0.95
-) -> tuple[FloatArray, FloatArray]:
+def wilson(successes: ArrayLike, count: ArrayLike, *, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
     """Wilson score interval (low, high) of a proportion, elementwise; NaN where count is 0.
 
     centre = (p + z^2 / 2n) / (1 + z^2 / n), half width = z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n).
@@ -68,12 +66,8 @@ def mcnemar(only_first: ArrayLike, only_second: ArrayLike) -> FloatArray:
 
     Source: McNemar 1947, exact form as in Fagerland, Lydersen, Laake 2013, equation 3.
     """
-    a, b = np.broadcast_arrays(
-        np.asarray(only_first, dtype=np.int64), np.asarray(only_second, dtype=np.int64)
-    )
-    pairs, inverse = np.unique(
-        np.stack([a + b, np.minimum(a, b)], axis=-1).reshape(-1, 2), axis=0, return_inverse=True
-    )
+    a, b = np.broadcast_arrays(np.asarray(only_first, dtype=np.int64), np.asarray(only_second, dtype=np.int64))
+    pairs, inverse = np.unique(np.stack([a + b, np.minimum(a, b)], axis=-1).reshape(-1, 2), axis=0, return_inverse=True)
     if not len(pairs):
         return np.ones(a.shape)
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, pairs[:, 0].max() + 1)))])

@@ -45,9 +45,7 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_arrays(
-    path: str | Path, kind: str, header: dict[str, Any], arrays: dict[str, NDArray[Any]]
-) -> None:
+def write_arrays(path: str | Path, kind: str, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
     """Write an .npz of plain arrays with a JSON header, all or nothing."""
     text = json.dumps({"kind": kind, "format": FORMAT, **header}, sort_keys=True)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -68,19 +66,13 @@ def read_arrays(path: str | Path) -> tuple[str, dict[str, Any], dict[str, NDArra
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > _MAX_BYTES:
-            raise ValueError(
-                f"expected at most {_MAX_BYTES >> 30} GiB of arrays, {path} unpacks to {size} bytes"
-            )
+            raise ValueError(f"expected at most {_MAX_BYTES >> 30} GiB of arrays, {path} unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop(_HEADER)))
         kind, version = header.pop("kind"), header.pop("format")
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"expected a result saved by fastfreq, {path} is not one or is damaged: {error}"
-        ) from error
+        raise ValueError(f"expected a result saved by fastfreq, {path} is not one or is damaged: {error}") from error
     if version != FORMAT:
-        raise ValueError(
-            f"expected result format {FORMAT}, {path} has {version}; use the fastfreq that wrote it"
-        )
+        raise ValueError(f"expected result format {FORMAT}, {path} has {version}; use the fastfreq that wrote it")
     return kind, header, arrays

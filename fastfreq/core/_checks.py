@@ -1,0 +1,111 @@
+"""Every argument check and its message: what was expected, what came, the way out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def check_eps(eps: float) -> float:
+    """`eps` as a positive, finite float."""
+    if not (isinstance(eps, (int, float)) and math.isfinite(eps) and eps > 0):
+        raise ValueError(
+            f"expected a positive `eps`, the L2 norm per channel in pixels of [0, 1] (4.0 at 32 x 32 and 15.7 at "
+            f"224 x 224 in Yin et al. 2019), got {eps!r}"
+        )
+    return float(eps)
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse anything but a batch of pixels in [0, 1] (or uint8)."""
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        hint = "; add a batch axis with images[None]" if images.ndim == 3 else ""
+        raise ValueError(f"expected `images` of shape (n, c, h, w), got {tuple(images.shape)}{hint}")
+    if images.dtype == torch.uint8 or not images.numel():
+        return
+    if not images.dtype.is_floating_point:
+        raise TypeError(f"expected `images` of a float type in [0, 1] or uint8, got {images.dtype}")
+    low, high = (float(v) for v in images.aminmax())
+    if math.isnan(low) or math.isnan(high):
+        raise ValueError("expected `images` in [0, 1], got NaN")
+    if low < 0 or high > 1:
+        if low >= 0 and high <= 255:
+            hint = "divide by 255, or pass uint8"
+        else:
+            hint = (
+                "perturbations are defined on pixels before normalisation: pass unnormalised images and let the model "
+                "normalise, with fastfreq.NormalizedModel(net, mean=..., std=...)"
+            )
+        raise ValueError(f"expected `images` in [0, 1], got values from {low:.4g} to {high:.4g}; {hint}")
+
+
+def check_labels(labels: Tensor, count: int) -> None:
+    """Refuse anything but one non-negative integer per image."""
+    if labels.ndim != 1 or len(labels) != count:
+        raise ValueError(f"expected `labels` of shape ({count},), one per image, got {tuple(labels.shape)}")
+    if labels.dtype.is_floating_point or labels.dtype in (torch.bool, torch.complex64, torch.complex128):
+        raise TypeError(f"expected integer `labels`, got {labels.dtype}; use labels.argmax(1) if they are one-hot")
+    if count and int(labels.min()) < 0:
+        raise ValueError(f"expected `labels` from 0, got {int(labels.min())}")
+
+
+def check_classes(labels: Tensor, logits: Tensor) -> None:
+    """Refuse labels that the model has no logit for."""
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"expected labels below {logits.shape[1]}, the number of logits, got {int(labels.max())}; "
+            f"do the labels belong to this model?"
+        )
+
+
+def check_eval(model: nn.Module) -> None:
+    """Refuse a model in train mode: dropout and batch statistics would make every figure depend on the batch."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(model).__name__}")
+    for name, module in model.named_modules():
+        if module.training and (module is model or not any(True for _ in module.children())):
+            where = f"its module {name!r} is" if name else "it is"
+            raise ValueError(f"expected a model in evaluation mode, {where} in train mode; call model.eval() first")
+
+
+def check_size(size: int | tuple[int, int] | None, shape: tuple[int, int]) -> tuple[int, int]:
+    """`size` as (rows, columns) no larger than the image."""
+    if size is None:
+        return shape
+    rows, columns = (size, size) if isinstance(size, int) else size
+    if not (1 <= rows <= shape[0] and 1 <= columns <= shape[1]):
+        raise ValueError(
+            f"expected a map `size` from 1 to the image's {shape[0]} x {shape[1]}, got {rows} x {columns}; "
+            f"an image of side n has n frequencies along that side"
+        )
+    return rows, columns
+
+
+def check_shard(shard: tuple[int, int]) -> tuple[int, int]:
+    """`shard` as (index, number of shards)."""
+    index, number = shard
+    if not (number >= 1 and 0 <= index < number):
+        raise ValueError(f"expected `shard=(i, n)` with 0 <= i < n, got {shard}")
+    return index, number
+
+
+def logits_of(output: Any) -> Tensor:
+    """The (n, classes) logits in whatever a model returns: a tensor, a dict or object with `logits`, a tuple."""
+    value = output
+    if isinstance(value, Mapping):
+        if "logits" not in value:
+            raise TypeError(f"expected a model output with 'logits', got a dict of {sorted(map(str, value))}")
+        value = value["logits"]
+    elif not isinstance(value, Tensor) and hasattr(value, "logits"):
+        value = value.logits
+    elif isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected the model to return logits, got {type(output).__name__}; wrap it to return a tensor")
+    if value.ndim != 2:
+        raise ValueError(f"expected logits of shape (n, classes), got {tuple(value.shape)}; wrap the model")
+    return value

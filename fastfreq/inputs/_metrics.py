@@ -1,0 +1,66 @@
+"""Metrics by name or as callables on (logits, labels), one value per image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _top_k_error(k: int) -> Metric:
+    def top_k_error(logits: Tensor, labels: Tensor) -> Tensor:
+        if k > logits.shape[1]:
+            raise ValueError(f"expected at most the {logits.shape[1]} classes of the model for top-k, got k = {k}")
+        return (logits.topk(k, dim=1).indices != labels[:, None]).all(dim=1)
+
+    return top_k_error
+
+
+def resolve(metrics: Sequence[str] | Mapping[str, str | Metric]) -> dict[str, Metric]:
+    """Map names to functions; the top-1 error is always measured and needs no entry.
+
+    Args:
+        metrics: names ("error", "loss", "top5_error"), or a mapping from names to functions of
+            (logits (n, classes), labels (n,)) that return one value per image, or one mean over the images.
+
+    Raises:
+        ValueError: a name that is not known.
+    """
+    named = metrics if isinstance(metrics, Mapping) else {name: name for name in metrics}
+    found: dict[str, Metric] = {}
+    for name, metric in named.items():
+        if callable(metric):
+            if name == "error":
+                raise ValueError("expected another name for your own metric: 'error' is the top-1 error")
+            found[name] = metric
+        elif metric == "loss":
+            found[name] = _loss
+        elif match := re.fullmatch(r"top([1-9]\d*)_error", str(metric)):
+            found[name] = _top_k_error(int(match[1]))
+        elif metric != "error":
+            raise ValueError(f"expected a metric 'error', 'loss', 'top5_error' or a function, got {metric!r}")
+    return found
+
+
+def per_image(metric: Metric, logits: Tensor, labels: Tensor, frequencies: int) -> Tensor:
+    """Values (frequencies, n) of a metric on frequency-major logits; a scalar counts for each of its images."""
+    if getattr(metric, "__module__", None) == __name__:  # ours look at one image at a time
+        return metric(logits, labels.repeat(frequencies)).view(frequencies, -1)
+    rows = []
+    for part in logits.view(frequencies, len(labels), -1):
+        value = torch.as_tensor(metric(part, labels), device=logits.device)
+        if value.ndim > 1 or (value.ndim == 1 and len(value) != len(labels)):
+            raise ValueError(
+                f"expected a metric to return one value per image ({len(labels)},) or a mean, got {tuple(value.shape)}"
+            )
+        rows.append(value.expand(len(labels)))
+    return torch.stack(rows)
