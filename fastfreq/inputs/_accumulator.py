@@ -75,9 +75,14 @@ class Accumulator:
         for j, name in enumerate(self._layers):
             self._layers[name] += torch.cat([b.layers[j] for b in blocks], dim=1).sum(dim=2).T.numpy()
 
+    @property
+    def n_images(self) -> int:
+        """Images taken in."""
+        return sum(map(len, self._ids))
+
     def result(self) -> HeatmapResult:
         """Everything so far."""
-        f, n = len(self._fixed["frequencies"]), sum(map(len, self._ids))
+        f, n = len(self._fixed["frequencies"]), self.n_images
         ids = np.concatenate(self._ids) if n else np.zeros(0, np.int64)
         order = np.argsort(ids)
         by_image = np.concatenate(self._wrong) if n else np.zeros((0, (f + 7) // 8), np.uint8)

@@ -185,8 +185,8 @@ class _Sums:
             for start in range(0, len(self.frequencies), _BLOCK):
                 part = slice(start, start + _BLOCK)
                 at = spectrum[:, :, self.rows[part], self.columns[part]]
-                # <g, U_k> = sqrt(2) Re(G(k) e^(i phase)); at self-conjugate frequencies G is real and U has phase 0
-                turned = math.sqrt(2) * (at.real * math.cos(convention.phase) - at.imag * math.sin(convention.phase))
+                # <g, U_k> = sqrt(2) Re(conj(G(k)) e^(i phase)); at self-conjugate k G is real and U has phase 0
+                turned = math.sqrt(2) * (at.real * math.cos(convention.phase) + at.imag * math.sin(convention.phase))
                 inner = torch.where(self.own_twin[part], at.real, turned)
                 signs = kernels.fourier_signs(
                     chunk.ids, self.frequencies[part], (c, h, w), seed=seed, signs=convention.signs

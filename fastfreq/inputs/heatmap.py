@@ -164,17 +164,20 @@ def heatmap(
             bar = tqdm(total=pairs, unit="img", unit_scale=True, desc="heat map", disable=not progress)
             chunk_size = max(loop.batch_size, _STEM_CHUNK) if share_stem else loop.batch_size
             saved = time.monotonic()
-            with bar:
-                for chunk in stream.chunks(chunk_size):
-                    accumulator.add(chunk, *_evaluate(loop, _on_device(chunk, network.device), tensor, bar.update))
-                    if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY:
-                        accumulator.result().save(checkpoint)
-                        saved = time.monotonic()
+            try:
+                with bar:
+                    for chunk in stream.chunks(chunk_size):
+                        here = _on_device(chunk, network.device)
+                        accumulator.add(chunk, *_evaluate(loop, here, tensor, bar.update))
+                        if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY:
+                            accumulator.result().save(checkpoint)
+                            saved = time.monotonic()
+            finally:  # also when interrupted: what is finished is kept
+                if checkpoint is not None and accumulator.n_images:
+                    accumulator.result().save(checkpoint)
         finally:
             loop.close()
     result = accumulator.result()
-    if checkpoint is not None:
-        result.save(checkpoint)
     _warn_if_flat(result)
     return result
 

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import fastfreq as ff
+from fastfreq.core import store
+
+
+@pytest.fixture
+def pair(make_net, make_images):
+    net, other = make_net(), make_net(seed=1)
+    images, labels = make_images(net, n=30)
+    return [ff.heatmap(m, images, labels, eps=1.5, metrics=("loss",), layers=["stem"]) for m in (net, other)]
+
+
+def test_a_saved_map_comes_back_whole(pair, tmp_path):
+    result = pair[0]
+    result.save(tmp_path / "map.npz")
+    back = ff.load(tmp_path / "map.npz")
+    assert isinstance(back, ff.HeatmapResult)
+    for name in ("convention", "eps", "seed", "shape", "size", "details"):
+        assert getattr(back, name) == getattr(result, name)
+    for name in ("error", "low", "high", "count", "effective_eps", "labels", "image_ids"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(result, name))
+    np.testing.assert_array_equal(back.metric("loss"), result.metric("loss"))
+    np.testing.assert_array_equal(back.layer("stem", "cosine"), result.layer("stem", "cosine"))
+    assert [p.name for p in tmp_path.iterdir()] == ["map.npz"]  # no temporary file is left
+
+
+def test_files_that_are_no_results_are_refused(tmp_path, pair):
+    with pytest.raises(FileNotFoundError, match="found no file"):
+        ff.load(tmp_path / "nothing.npz")
+    (tmp_path / "text.npz").write_text("not a zip")
+    with pytest.raises(ValueError, match="is not one or is damaged"):
+        ff.load(tmp_path / "text.npz")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="expected a result saved by fastfreq"):
+        ff.load(tmp_path / "other.npz")
+    np.savez(tmp_path / "pickle.npz", fastfreq=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False|damaged"):
+        ff.load(tmp_path / "pickle.npz")
+    store.write_arrays(tmp_path / "part.npz", "heatmap", {"metrics": [], "layers": []}, {})
+    with pytest.raises(ValueError, match="damaged"):
+        ff.load(tmp_path / "part.npz")
+    pair[0].save(tmp_path / "good.npz")
+    whole = (tmp_path / "good.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        ff.load(tmp_path / "cut.npz")
+
+
+def test_comparison_counts_discordant_images(pair):
+    first, second = pair
+    comparison = first.compare(second)
+    a = np.unpackbits(first.wrong, axis=1, count=30).astype(bool)
+    b = np.unpackbits(second.wrong, axis=1, count=30).astype(bool)
+    np.testing.assert_array_equal(comparison.only_first, first.to_map((a & ~b).sum(axis=1)))
+    np.testing.assert_array_equal(comparison.only_second, first.to_map((b & ~a).sum(axis=1)))
+    np.testing.assert_allclose(comparison.difference, second.error - first.error, atol=1e-12)
+    assert comparison.significant().any()  # the labels are the first model's own predictions
+    assert not first.compare(first).significant().any()
+    low, high = comparison.interval()
+    assert (low <= comparison.difference + 0.05).all() and (comparison.difference - 0.05 <= high).all()
+
+
+def test_only_the_same_measurement_is_compared_or_merged(make_net, make_images, pair):
+    net = make_net()
+    images, labels = make_images(net, n=30)
+    other = ff.heatmap(net, images, labels, eps=1.0)
+    with pytest.raises(ValueError, match="with the same eps, got 1.5 and 1.0"):
+        pair[0].compare(other)
+    with pytest.raises(ValueError, match="30 image ids are in both"):
+        other + other
+    with pytest.raises(ValueError, match="one model, got different weights"):
+        pair[0] + pair[1]
+    left = ff.heatmap(net, images[:5], labels[:5], eps=1.0, frequencies=[(0, 0)])
+    right = ff.heatmap(net, images[5:], labels[5:], eps=1.0, frequencies=[(0, 1), (1, 1)], first_image=5)
+    with pytest.raises(ValueError, match="differ in both"):
+        left + right
+
+
+def test_cells_that_were_not_evaluated_are_nan(make_net, make_images):
+    net = make_net()
+    images, labels = make_images(net)
+    part = ff.heatmap(net, images, labels, eps=2.0, frequencies=[(1, 2), (0, 0)])
+    assert np.isfinite(part.error).sum() == 3  # zero, and a pair of twins
+    assert (part.count > 0).sum() == 3
+    with pytest.raises(ValueError, match="complete map for a radial profile"):
+        part.radial()
+
+
+def test_a_radial_profile_averages_rings_over_images(pair):
+    result = pair[0]
+    profile = result.radial()
+    assert profile.cells.sum() == result.error.size
+    assert np.average(profile.value, weights=profile.cells) == pytest.approx(result.error.mean())
+    assert (profile.low <= profile.value).all() and (profile.value <= profile.high).all()
+
+
+def test_a_data_frame_has_one_row_per_frequency(pair):
+    frame = pair[0].to_dataframe()
+    assert len(frame) == len(pair[0].frequencies)
+    assert {"ky", "kx", "radius", "count", "error", "error_low", "loss", "clean_error", "stem_cosine"} <= set(frame)
+    assert frame["error"].mean() == pytest.approx(pair[0].wrong_counts.mean() / 30)
+
+
+def test_binary_metrics_get_wilson_intervals(make_net, make_images):
+    net = make_net()
+    images, labels = make_images(net)
+
+    def same(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return logits.argmax(dim=1) != labels
+
+    result = ff.heatmap(net, images, labels, eps=2.0, metrics={"again": same})
+    np.testing.assert_array_equal(result.metric("again"), result.error)
+    np.testing.assert_array_equal(result.interval("again"), (result.low, result.high))
