@@ -57,6 +57,12 @@ class SharedStem:
         """Follow `Network.cast`."""
         self._linear.to(dtype)
 
+    @property
+    def bytes_per_image(self) -> int:
+        """Memory that the first layer's response to one image takes."""
+        assert self._shape is not None, "clean() or basis() comes first"
+        return self._shape.numel() * self._network.dtype.itemsize
+
     def clean(self, batch: Tensor) -> Tensor:
         """The first layer's response to unperturbed normalised images, (n, outputs) in storage order."""
         return self._flat(self._forward(batch))

@@ -27,7 +27,8 @@ from ._stem import SharedStem
 from ._stream import Chunk, ImageStream
 
 _SAVE_EVERY = 30  # seconds between two checkpoints
-_STEM_CHUNK = 64  # images that share one response of the first layer
+_STEM_BYTES = 256 << 20  # of first-layer responses kept at a time, for images that share a basis response
+_PEEK = 64  # images looked at before the loop starts
 
 
 def heatmap(
@@ -124,7 +125,7 @@ def heatmap(
     done = frozenset() if before is None else frozenset(before.image_ids.tolist())
     stream = ImageStream(images, labels, first_image=first_image, shard=shard, skip=done)
 
-    first = stream.peek(_STEM_CHUNK)
+    first = stream.peek(_PEEK)
     if first is None:
         if before is not None:
             return before
@@ -162,7 +163,7 @@ def heatmap(
                 accumulator.resume(before)
             pairs = None if stream.total is None else stream.total * len(wanted)
             bar = tqdm(total=pairs, unit="img", unit_scale=True, desc="heat map", disable=not progress)
-            chunk_size = max(loop.batch_size, _STEM_CHUNK) if share_stem else loop.batch_size
+            chunk_size = loop.batch_size if stem is None else max(loop.batch_size, _STEM_BYTES // stem.bytes_per_image)
             saved = time.monotonic()
             try:
                 with bar:

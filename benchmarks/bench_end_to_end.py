@@ -1,0 +1,238 @@
+"""ff.heatmap against bare forward passes and against the widely used design; gradient maps; memory.
+
+pytest benchmarks/bench_end_to_end.py --results benchmarks/results/NAME.json
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from networks import residual_network
+from per_frequency_baseline import error_map
+from PIL import Image
+
+import fastfreq as ff
+from fastfreq.core import fourier
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# name, side, eps, images, frequencies, batch; sized so that one round is some seconds on two cores
+SMALL, LARGE = ("resnet20", 32, 4.0, 256, 64, 64), ("resnet18", 224, 15.7, 16, 64, 4)
+CASES = [SMALL, LARGE] if DEVICE == "cpu" else [SMALL, ("resnet50", 224, 15.7, 256, 64, 256)]
+
+
+def photographs(n: int, height: int, width: int) -> np.ndarray:
+    """(n, h, w, 3) uint8 images with the 1 / f amplitude spectrum of photographs, seeded."""
+    rng = np.random.default_rng(0)
+    f = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    f[0, 0] = np.inf
+    noise = np.fft.fft2(rng.standard_normal((n, 3, height, width)))
+    images = np.fft.ifft2(noise / f).real
+    images = 0.5 + 0.2 * images / images.std(axis=(-2, -1), keepdims=True)
+    return (images.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def problem(name: str, side: int, n: int):
+    """(model on pixels, images, labels that it gives to the clean images)."""
+    model = ff.NormalizedModel(residual_network(name), mean=MEAN, std=STD).eval().to(DEVICE)
+    images = torch.from_numpy(photographs(n, side, side)).permute(0, 3, 1, 2).contiguous()
+    with torch.inference_mode():
+        logits = torch.cat([model(part.to(DEVICE).float() / 255) for part in images.split(32)])
+        # an untrained network prefers one class: centred logits spread the predictions, so that errors are possible
+        model.net[-1].bias -= logits.mean(dim=0)
+        labels = (logits - logits.mean(dim=0)).argmax(dim=1).cpu()
+    return model, images, labels
+
+
+def some_frequencies(side: int, count: int) -> np.ndarray:
+    every, _ = fourier.unique_frequencies((side, side), (min(side, 63), min(side, 63)))
+    return every[np.linspace(0, len(every) - 1, count).astype(int)]
+
+
+def synchronise() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+@pytest.mark.parametrize("share_stem", [False, True], ids=["clipped", "shared_stem"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}_{c[1]}")
+def bench_overhead(case, precision, share_stem, paired, record):
+    """Wall time of ff.heatmap over as many bare model(batch) calls, in the same precision and layout."""
+    name, side, eps, n, f, batch = case
+    model, images, labels = problem(name, side, n)
+    frequencies = some_frequencies(side, f)
+    network = ff.inputs._network.Network(model, precision=precision, channels_last=True, device=None)
+    network.cast()
+    bare_batch = network.clean_batch(images[:batch].to(DEVICE))
+
+    def bare():
+        with torch.inference_mode():
+            for _ in range((f + 1) * n // batch):  # one pass more, as heatmap also runs the clean images
+                network.net(bare_batch)
+        synchronise()
+
+    def ours():
+        return ff.heatmap(
+            model, images, labels, eps=eps, frequencies=frequencies, precision=precision, batch_size=batch,
+            clip=not share_stem, share_stem=share_stem,
+        )  # fmt: skip
+
+    plain = ff.heatmap(model, images, labels, eps=eps, frequencies=frequencies[:4], clip=not share_stem)
+    assert 0 < plain.wrong_counts.mean() < n
+    part = ff.heatmap(
+        model, images, labels, eps=eps, frequencies=frequencies[:4], precision=precision, batch_size=batch,
+        clip=not share_stem, share_stem=share_stem,
+    )  # fmt: skip
+    assert np.abs(part.wrong_counts - plain.wrong_counts).max() <= (0.01 if precision == "fp32" else 0.15) * n
+    seconds, bare_seconds, ratio = paired(ours, bare, rounds=5)
+    record(
+        ours_ms_per_image=1e3 * seconds / (n * f), bare_ms_per_image=1e3 * bare_seconds / (n * (f + 1)),
+        overhead=ratio, batch=batch, images=n, frequencies=f,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("case", [SMALL, LARGE], ids=lambda c: f"{c[0]}_{c[1]}")
+def bench_against_the_widely_used_design(case, compile, paired, record):
+    """Same images, same distinct frequencies, same norm; maps equal within their intervals."""
+    name, side, eps, n, _, _ = case
+    n, f = (n, 12) if side == 32 else (48, 6)
+    model, _, _ = problem(name, side, 16)
+    arrays = photographs(n, side, side) if side == 32 else photographs(n, 375, 500)
+    sources = list(arrays) if side == 32 else [encoded(a) for a in arrays]
+    frequencies = some_frequencies(side, 200)
+    frequencies = frequencies[frequencies[:, 1] >= 0][:: max(1, 100 // f)][:f]
+    folder = Decoded(sources, side)
+    with torch.inference_mode():
+        labels = torch.cat([model(batch.float() / 255).argmax(dim=1) for batch, _ in folder]).cpu()
+    folder.labels = labels
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    net = model.net
+    net.requires_grad_(True)
+    maps = {}
+
+    def theirs():
+        maps["theirs"] = error_map(
+            net, sources, labels.tolist(), frequencies, eps=eps, size=side, mean=mean, std=std,
+            batch_size=64 if side == 32 else 16,
+        )  # fmt: skip
+
+    def ours():
+        maps["ours"] = ff.heatmap(
+            model, folder, eps=eps, frequencies=frequencies, precision="bf16", convention="fhmap", compile=compile,
+            batch_size=64 if side == 32 else 4,
+        )  # fmt: skip
+
+    if compile:
+        torch._inductor.config.freezing = True
+        with torch.no_grad():
+            ours()
+    seconds, their_seconds, ratio = paired(ours, theirs, rounds=3)
+    result = maps["ours"]
+    order = [
+        int(np.flatnonzero((result.frequencies == k).all(axis=1))[0])
+        for k in fourier.canonical(frequencies, (side, side))
+    ]
+    low, high = ff.core.statistics.wilson(result.wrong_counts[order], n)
+    their_low, their_high = ff.core.statistics.wilson(np.round(maps["theirs"] * n), n)
+    overlap = float(((low <= their_high) & (their_low <= high)).mean())
+    record(
+        ours_ms_per_image=1e3 * seconds / (n * f), theirs_ms_per_image=1e3 * their_seconds / (n * f),
+        speedup=1 / ratio, intervals_overlapping=overlap, images=n, frequencies=f,
+    )  # fmt: skip
+    assert overlap >= 0.9
+
+
+def encoded(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+class Decoded:
+    """What ff.load_data does with a folder: decodes each file once, in batches of uint8."""
+
+    def __init__(self, sources, side):
+        self.sources, self.side = sources, side
+        self.labels = torch.zeros(len(sources), dtype=torch.int64)
+
+    def __iter__(self):
+        for start in range(0, len(self.sources), 16):
+            arrays = [self._one(s) for s in self.sources[start : start + 16]]
+            images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+            yield images, self.labels[start : start + len(arrays)]
+
+    def _one(self, source):
+        if isinstance(source, np.ndarray):
+            return source
+        image = Image.open(io.BytesIO(source)).convert("RGB")
+        scale = round(self.side / 0.875) / min(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+        left, top = (image.width - self.side) // 2, (image.height - self.side) // 2
+        return np.array(image.crop((left, top, left + self.side, top + self.side)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}_{c[1]}")
+def bench_gradient_map(case, paired, record):
+    """Every frequency from one backward pass, in units of forward passes per image."""
+    name, side, eps, n, _, batch = case
+    n = min(n, 64)
+    model, images, labels = problem(name, side, n)
+    pixels = images.to(DEVICE).float() / 255
+
+    def forward():
+        with torch.inference_mode():
+            for part in pixels.split(16):
+                model(part.contiguous(memory_format=torch.channels_last))
+        synchronise()
+
+    result = ff.gradient_heatmap(model, images, labels)
+    again = ff.gradient_heatmap(model, images, labels, batch_size=5)
+    np.testing.assert_allclose(result.power, again.power, rtol=1e-2)
+    model.to(memory_format=torch.channels_last)
+    seconds, forward_seconds, ratio = paired(lambda: ff.gradient_heatmap(model, images, labels), forward, rounds=7)
+    record(
+        ours_ms_per_image=1e3 * seconds / n, forward_ms_per_image=1e3 * forward_seconds / n, forward_passes=ratio,
+        frequencies=len(result.frequencies),
+    )  # fmt: skip
+
+
+_MEMORY = """
+import resource, sys, torch
+sys.path.insert(0, sys.argv[2])
+import fastfreq as ff
+from bench_end_to_end import problem
+from fastfreq.core import fourier
+torch.set_num_threads(2)
+model, images, labels = problem("resnet18", 224, 4)
+every, _ = fourier.unique_frequencies((224, 224))
+small = ff.heatmap(model, images, labels, eps=15.7, frequencies=every[:16], precision="bf16", batch_size=4)
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ff.heatmap(model, images, labels, eps=15.7, frequencies=every[:int(sys.argv[1])], precision="bf16", batch_size=4)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, base / 1024)
+"""
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="reads the process's peak memory")
+def bench_peak_memory(benchmark, record):
+    """Peak resident memory of a 224 x 224 run with 32 and with 1,024 frequencies, each in its own process."""
+    peaks = {}
+
+    def run():
+        for f in (32, 1024):
+            folder = str(__file__).rsplit("/", 1)[0]
+            done = subprocess.run(
+                [sys.executable, "-c", _MEMORY, str(f), folder], capture_output=True, text=True, check=True
+            )
+            peaks[f] = float(done.stdout.split()[0])
+
+    benchmark.pedantic(run, rounds=1)
+    record(mib_at_32_frequencies=peaks[32], mib_at_1024_frequencies=peaks[1024], growth=peaks[1024] / peaks[32])
+    assert resource.RUSAGE_SELF is not None
