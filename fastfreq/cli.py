@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from fastfreq import demo, report
+from fastfreq.core._checks import logits_of
 from fastfreq.core.conventions import CONVENTIONS
 from fastfreq.core.loading import load
 from fastfreq.core.pixels import NormalizedModel
@@ -112,7 +113,12 @@ def _model_and_data(options: argparse.Namespace) -> tuple[LoadedModel, ImageData
         )
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     loaded.model.to(device)
-    return loaded, load_data(options.data, preprocessing=loaded.preprocessing, limit=options.limit)
+    classes = None
+    if loaded.preprocessing is not None:  # known size: ask the model, so that labels of a partial folder are refused
+        with torch.inference_mode():
+            classes = logits_of(loaded.model(torch.zeros(1, 3, *loaded.preprocessing.size, device=device))).shape[1]
+    data = load_data(options.data, preprocessing=loaded.preprocessing, limit=options.limit, num_classes=classes)
+    return loaded, data
 
 
 def _heatmap(options: argparse.Namespace) -> int:

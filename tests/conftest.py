@@ -14,8 +14,6 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))
 # fresh memory is filled with NaN, so an output that was never written cannot pass for a result
 torch.use_deterministic_algorithms(True, warn_only=True)
 
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-
 
 class TinyNet(nn.Module):
     """Three convolutions and a head: sensitive enough that maps are not flat."""
@@ -64,3 +62,12 @@ def make_images():
         return images, labels.clone()
 
     return make
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real images and weights beside a development checkout; tests that want them skip where they are absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.exists():
+        pytest.skip("needs the development images and weights")
+    return folder

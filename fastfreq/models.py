@@ -1,0 +1,204 @@
+"""'timm/NAME', 'torchvision/NAME' or 'file.py:factory' -> a model on pixels in [0, 1]."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastfreq.core.pixels import NormalizedModel
+
+from .data import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model and what its images must go through.
+
+    Attributes:
+        model: in evaluation mode, on pixels in [0, 1]; a NormalizedModel where the normalisation is known.
+        name: as it was asked for.
+        preprocessing: resize and crop that the model was evaluated with, or None where it is not known.
+    """
+
+    model: nn.Module
+    name: str
+    preprocessing: Preprocessing | None
+
+
+def load_model(spec: str, *, weights: str | Path | None = None, pretrained: bool = True) -> LoadedModel:
+    """A model by name, its own preprocessing split into geometry outside and normalisation inside.
+
+    Args:
+        spec: ``timm/NAME``, ``torchvision/NAME``, or ``path/to/file.py:factory`` with a function that takes no
+            arguments and returns an nn.Module.
+        weights: a ``.safetensors`` file, or one that ``torch.load(weights_only=True)`` accepts; a state dict, alone
+            or under "state_dict" or "model". Half-precision weights are cast to the model's type.
+        pretrained: load the published weights of timm and torchvision models, unless `weights` are given.
+
+    Raises:
+        ValueError: a spec of another form, an unknown name, or weights that do not fit.
+        ImportError: the package is missing, or does not fit the installed torch.
+        FileNotFoundError: no such file.
+    """
+    kind, _, name = spec.partition("/")
+    pretrained = pretrained and weights is None
+    if kind == "timm" and name:
+        loaded = _timm(spec, name, pretrained)
+    elif kind == "torchvision" and name:
+        loaded = _torchvision(spec, name, pretrained)
+    elif ".py:" in spec:
+        loaded = _factory(spec)
+    else:
+        raise ValueError(f"expected a model as timm/NAME, torchvision/NAME or path/to/file.py:factory, got {spec!r}")
+    if weights is not None:
+        net = loaded.model.net if isinstance(loaded.model, NormalizedModel) else loaded.model
+        load_weights(net, weights)
+    loaded.model.eval()
+    return loaded
+
+
+# ---------------------------------------------------------------- where models come from
+def _import(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        raise ImportError(
+            f"expected a torchvision built for the installed torch {torch.__version__}, importing {package} failed "
+            f"with {error}; install the torchvision of the same build (CPU or CUDA) as torch"
+        ) from error
+    except ImportError as error:
+        raise ImportError(f"expected {package} for this model, {error}; pip install 'fastfreq[models]'") from error
+
+
+def _timm(spec: str, name: str, pretrained: bool) -> LoadedModel:
+    timm = _import("timm")
+    if not timm.is_model(name.split(".")[0]):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(
+            f"expected the name of a timm model, got {name!r}; did you mean {', '.join(close) or 'another'}?"
+        )
+    net = timm.create_model(name, pretrained=pretrained)
+    config = timm.data.resolve_model_data_config(net)
+    _, h, w = config["input_size"]
+    mode = config.get("crop_mode") or "center"
+    if mode not in ("center", "squash"):
+        raise ValueError(f"expected a timm model evaluated with a centre crop or a squash, {name} uses {mode!r}")
+    scaled = (math.floor(h / config["crop_pct"]), math.floor(w / config["crop_pct"]))
+    resize = scaled[0] if mode == "center" and scaled[0] == scaled[1] else scaled
+    preprocessing = Preprocessing((h, w), resize, _interpolation(config["interpolation"]))
+    model = NormalizedModel(net, mean=config["mean"], std=config["std"])
+    return LoadedModel(model, spec, preprocessing)
+
+
+def _torchvision(spec: str, name: str, pretrained: bool) -> LoadedModel:
+    models = _import("torchvision.models")
+    if name not in models.list_models():
+        close = difflib.get_close_matches(name, models.list_models(), n=3)
+        raise ValueError(
+            f"expected the name of a torchvision model, got {name!r}; did you mean {', '.join(close) or 'another'}?"
+        )
+    weights = models.get_model_weights(name).DEFAULT
+    net = models.get_model(name, weights=weights if pretrained else None)
+    transforms = weights.transforms()
+    if not all(hasattr(transforms, key) for key in ("crop_size", "resize_size", "mean", "std")):
+        raise ValueError(f"expected a torchvision classifier of images, {name} has other transforms: {transforms}")
+    side = transforms.crop_size[0]
+    interpolation = _interpolation(transforms.interpolation.value)
+    preprocessing = Preprocessing((side, side), transforms.resize_size[0], interpolation)
+    return LoadedModel(NormalizedModel(net, mean=transforms.mean, std=transforms.std), spec, preprocessing)
+
+
+def _interpolation(name: str) -> Any:
+    if name not in ("nearest", "bilinear", "bicubic"):
+        raise ValueError(f"expected a model resized with nearest, bilinear or bicubic interpolation, got {name!r}")
+    return name
+
+
+def _factory(spec: str) -> LoadedModel:
+    text, _, name = spec.rpartition(":")
+    path = Path(text)
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a Python file at {path}, found nothing")
+    found = importlib.util.spec_from_file_location(f"fastfreq_user_{path.stem}", path)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        close = difflib.get_close_matches(name, public, n=3, cutoff=0.3) or public[:5]
+        raise ValueError(f"expected a function {name!r} in {path}, found {', '.join(close) or 'none'}")
+    model = factory()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"expected {name} in {path} to return a torch.nn.Module, got {type(model).__name__}")
+    return LoadedModel(model, spec, None)
+
+
+# ---------------------------------------------------------------- weights
+def load_weights(net: nn.Module, path: str | Path) -> None:
+    """Load a state dict into `net`, strictly.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no state dict, would run code, or does not fit.
+    """
+    state = _read_state(Path(path))
+    for prefix in ("module.", "_orig_mod."):
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    own = net.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    # counters that older files lack play no part in evaluation mode
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in sorted(own.keys() & state.keys())
+        if state[key].shape != own[key].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            f"{title}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+            for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+            if names
+        ]
+        raise ValueError(f"expected weights of {type(net).__name__}, {path} does not fit; {'; '.join(parts)}")
+    net.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"expected weights at {path}, found nothing")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"expected a safetensors file, {path} is damaged: {error}") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"expected plain weights, {path} holds objects that would run code when loaded; "
+            f"save its state_dict() with safetensors.torch.save_file where you trust it"
+        ) from error
+    except Exception as error:  # a file that is no archive fails in many ways inside the unpickler
+        raise ValueError(f"expected a file written by torch.save, {path} cannot be read: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"expected a state dict of tensors in {path}, alone or under 'state_dict' or 'model'")
+    return state

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+import types
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import fastfreq as ff
+from fastfreq.models import load_weights
+
+FACTORY = """
+from torch import nn
+import fastfreq as ff
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
+
+def normalised():
+    return ff.NormalizedModel(build(), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+
+def nothing():
+    return 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "nets.py"
+    path.write_text(FACTORY)
+    return path
+
+
+def test_a_factory_in_a_file(file):
+    loaded = ff.load_model(f"{file}:build")
+    assert isinstance(loaded.model, nn.Sequential) and not loaded.model.training
+    assert loaded.preprocessing is None and loaded.name.endswith("nets.py:build")
+    assert isinstance(ff.load_model(f"{file}:normalised").model, ff.NormalizedModel)
+
+
+@pytest.mark.parametrize("how", ["safetensors", "pt", "wrapped", "prefixed", "half"])
+def test_weights_load_strictly_from_safe_files(file, tmp_path, how):
+    source = ff.load_model(f"{file}:build").model
+    state = {k: torch.randn_like(v) for k, v in source.state_dict().items()}
+    path = tmp_path / ("w.pt" if how in ("pt", "wrapped") else "w.safetensors")
+    if how == "pt":
+        torch.save(state, path)
+    elif how == "wrapped":
+        torch.save({"state_dict": state, "epoch": 3}, path)
+    elif how == "prefixed":
+        save_file({f"module.{k}": v for k, v in state.items()}, path)
+    else:
+        save_file({k: v.half() if how == "half" else v for k, v in state.items()}, path)
+    loaded = ff.load_model(f"{file}:normalised", weights=path).model.net.state_dict()
+    for key, value in state.items():
+        torch.testing.assert_close(loaded[key], value.half().float() if how == "half" else value)
+
+
+def test_weights_that_do_not_fit_are_named(file, tmp_path):
+    save_file({"0.weight": torch.zeros(4, 3, 5, 5), "9.bias": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(
+        ValueError, match=r"missing: 0.bias, 2.bias, 2.weight; unexpected: 9.bias; wrong shape: 0.weight"
+    ):
+        ff.load_model(f"{file}:build", weights=tmp_path / "w.safetensors")
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    torch.save({"a": Evil()}, tmp_path / "evil.pt", pickle_module=pickle)
+    with pytest.raises(ValueError, match="would run code when loaded; save its state_dict"):
+        load_weights(nn.Linear(1, 1), tmp_path / "evil.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(ValueError, match="expected"):
+        load_weights(nn.Linear(1, 1), tmp_path / "text.pt")
+    (tmp_path / "text.safetensors").write_text("hello, I am not a tensor")
+    with pytest.raises(ValueError, match="damaged"):
+        load_weights(nn.Linear(1, 1), tmp_path / "text.safetensors")
+
+
+def test_refusals(file, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="timm/NAME, torchvision/NAME or path/to/file.py:factory, got 'resnet50'"):
+        ff.load_model("resnet50")
+    with pytest.raises(ValueError, match="expected a function 'biuld' in .*, found build"):
+        ff.load_model(f"{file}:biuld")
+    with pytest.raises(ValueError, match="return a torch.nn.Module, got int"):
+        ff.load_model(f"{file}:nothing")
+    with pytest.raises(FileNotFoundError, match="expected a Python file at"):
+        ff.load_model(f"{tmp_path}/none.py:build")
+    with pytest.raises(FileNotFoundError, match="expected weights at"):
+        ff.load_model(f"{file}:build", weights=tmp_path / "none.pt")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ImportError, match=r"pip install 'fastfreq\[models\]'"):
+        ff.load_model("timm/resnet18")
+
+
+def test_a_torchvision_of_another_build_becomes_advice(monkeypatch):
+    def fail(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(ImportError, match="install the torchvision of the same build"):
+        ff.load_model("torchvision/resnet18")
+
+
+def test_the_preprocessing_of_a_timm_model_is_split(monkeypatch):
+    # a stand-in with timm's own interface; the real package is used where it imports, below
+    config = {
+        "input_size": (3, 288, 288), "crop_pct": 0.95, "crop_mode": "center", "interpolation": "bicubic",
+        "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.3),
+    }  # fmt: skip
+    timm = types.SimpleNamespace(
+        is_model=lambda name: name == "net",
+        list_models=lambda: ["net"],
+        create_model=lambda name, pretrained: nn.Conv2d(3, 2, 1),
+        data=types.SimpleNamespace(resolve_model_data_config=lambda net: config),
+    )
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    loaded = ff.load_model("timm/net.tag", pretrained=False)
+    assert loaded.preprocessing == ff.data.Preprocessing((288, 288), 303, "bicubic")
+    torch.testing.assert_close(loaded.model.mean, torch.tensor(config["mean"]))
+    config["crop_mode"] = "squash"
+    assert ff.load_model("timm/net", pretrained=False).preprocessing.resize == (303, 303)
+    config["crop_mode"] = "border"
+    with pytest.raises(ValueError, match="centre crop or a squash, net uses 'border'"):
+        ff.load_model("timm/net", pretrained=False)
+    with pytest.raises(ValueError, match="did you mean net"):
+        ff.load_model("timm/nett", pretrained=False)
+
+
+def real(package):
+    try:
+        return importlib.import_module(package)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"needs a working {package}: {error}")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_a_real_timm_model():
+    real("timm")
+    loaded = ff.load_model("timm/resnet18.a1_in1k", pretrained=False)
+    assert isinstance(loaded.model, ff.NormalizedModel) and loaded.preprocessing is not None
+    assert loaded.preprocessing.size == (224, 224) or loaded.preprocessing.size == (288, 288)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_a_real_torchvision_model():
+    real("torchvision")
+    loaded = ff.load_model("torchvision/resnet18", pretrained=False)
+    assert loaded.preprocessing == ff.data.Preprocessing((224, 224), 256, "bilinear")
+    torch.testing.assert_close(loaded.model.mean, torch.tensor((0.485, 0.456, 0.406)))
+
+
+def test_real_weights(shared_data):
+    weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
+    net = ff.load_model(f"{shared_data / 'cifar_nets.py'}:resnet3b2").model
+    load_weights(net, shared_data / "weights" / "cifar10_resnet3b2_adv_v2.safetensors")
+    with pytest.raises(ValueError, match="does not fit"):
+        load_weights(net, weights)
