@@ -55,7 +55,7 @@ def phase_tables(frequencies: Tensor, shape: tuple[int, int], phase: float) -> t
     y, x = torch.arange(h, device=ky.device), torch.arange(w, device=ky.device)
     own_twin = ((2 * ky) % h == 0) & ((2 * kx) % w == 0)
     turn = 2 * math.pi
-    rows = (ky * y % h).double() * (turn / h) + torch.where(own_twin, 0.0, phase)
+    rows = (ky * y % h).double() * (turn / h) + phase * (~own_twin).double()
     columns = (kx * x % w).double() * (turn / w)
     return rows, columns, torch.where(own_twin[:, 0], 1.0, 2.0).double().div(h * w).sqrt()
 
@@ -74,7 +74,9 @@ def perturb(
 ) -> Tensor:
     """normalise(clip(image + sign eps U)) for every frequency and image: (f n, c, h, w), frequency-major."""
     n, c, h, w = images.shape
-    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    pixels = images if images.dtype == torch.float64 else images.float()
+    if images.dtype == torch.uint8:
+        pixels = pixels / 255
     rows, columns, amplitude = phase_tables(frequencies, (h, w), phase)
     basis = amplitude[:, None, None] * torch.cos(rows[:, :, None] + columns[:, None, :])
     waves = (eps * basis).to(pixels.dtype)[:, None, None] * signs[..., None, None]

@@ -1,0 +1,271 @@
+"""`fourier_perturb` on a GPU: every output element is written once, with 16-byte stores where rows allow it.
+
+Three kernels. `tables_kernel` writes cos and sin of the row and column angles of every frequency, from integers
+reduced exactly; `signs_kernel` draws the signs; `perturb_kernel` keeps a tile of one image in registers and writes it
+for several frequencies, with cos(a + b) = cos a cos b - sin a sin b.
+
+Per frequency and image of e = c h w elements, b bytes each:
+    written      e b            the output, the only traffic that grows with frequencies x images
+    read         e b_in / 8     the image, once for eight frequencies, mostly from L2
+                 8 (h + w c)    the tables, from L1 and L2
+    arithmetic   6 e            two FMA for the wave, two for the clip, one FMA for the normalisation, half a cast
+At 8 flops per element (an FMA is two) and 2 bytes, 4 flops per byte: bandwidth bounds it on every GPU with more than
+4 flops per byte of fp32 vector throughput, an H200 having 14.
+
+Signs are drawn by their own kernel, not in `perturb_kernel`: there, Philox's hundred integer instructions would be
+repeated by every lane for its 32 elements, half as many again as everything else; here they cost one byte each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastfreq_kernels import _configs
+
+
+@triton.jit
+def _turn(k, x, side):
+    """Cos and sin of 2 pi k x / side, to one ulp: integers down to an eighth of a turn, then a short series."""
+    r = (k * x) % side
+    quarter = (8 * r + side) // (2 * side)  # nearest quarter turn, 0 .. 4
+    a = (4 * r - quarter * side).to(tl.float32) * 1.5707963267948966 / side.to(tl.float32)
+    s = a * a
+    cos = 1.0 + s * (-0.5 + s * (1 / 24 + s * (-1 / 720 + s * (1 / 40320))))
+    sin = a + a * s * (-1 / 6 + s * (1 / 120 + s * (-1 / 5040 + s * (1 / 362880))))
+    odd = quarter % 2 == 1
+    flip_cos = (quarter == 1) | (quarter == 2)
+    flip_sin = (quarter == 2) | (quarter == 3)
+    turned_cos = tl.where(odd, sin, cos)
+    turned_sin = tl.where(odd, cos, sin)
+    return tl.where(flip_cos, -turned_cos, turned_cos), tl.where(flip_sin, -turned_sin, turned_sin)
+
+
+@triton.jit
+def tables_kernel(
+    rows, columns, frequencies, stride_f, stride_k, h, w, amplitude, own_amplitude, cos_phase, sin_phase,
+    C: tl.constexpr, ROW: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Rows (f, 2, h), with amplitude and phase, and columns (f, 2, ROW), each repeated C times: cos, then sin."""
+    f = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    high, wide = h.to(tl.int64), w.to(tl.int64)
+    ky = tl.load(frequencies + f * stride_f)
+    kx = tl.load(frequencies + f * stride_f + stride_k)
+    ky, kx = (ky % high + high) % high, (kx % wide + wide) % wide
+    own_twin = ((2 * ky) % high == 0) & ((2 * kx) % wide == 0)  # self-conjugate: a real basis image without phase
+    scale = tl.where(own_twin, own_amplitude, amplitude)
+    real = tl.where(own_twin, 1.0, cos_phase) * scale
+    imaginary = tl.where(own_twin, 0.0, sin_phase) * scale
+
+    cos, sin = _turn(ky, at, high)
+    tl.store(rows + 2 * f * high + at, cos * real - sin * imaginary, mask=at < high)
+    tl.store(rows + (2 * f + 1) * high + at, sin * real + cos * imaginary, mask=at < high)
+    cos, sin = _turn(kx, at // C, wide)
+    tl.store(columns + 2 * f * ROW + at, cos, mask=at < ROW)
+    tl.store(columns + (2 * f + 1) * ROW + at, sin, mask=at < ROW)
+
+
+@triton.jit(do_not_specialize=["seed"])
+def signs_kernel(
+    out, image_ids, frequencies, stride_n, stride_f, stride_k, count, n, channels, h, w, seed, BLOCK: tl.constexpr
+):
+    """Signs (f, n, channels): the top bit of Philox at (image low, image high, channel, 65536 ky + kx)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    f, channel = at // channels // n, at % channels
+    image = tl.load(image_ids + (at // channels % n) * stride_n, mask=inside, other=0)
+    ky = tl.load(frequencies + f * stride_f, mask=inside, other=0)
+    kx = tl.load(frequencies + f * stride_f + stride_k, mask=inside, other=0)
+    wave = ((ky % h + h) % h) * 65536 + (kx % w + w) % w
+    word, _, _, _ = tl.philox(seed, _low_word(image), _low_word(image >> 32), _low_word(channel), _low_word(wave))
+    tl.store(out + at, 1 - 2 * (word >> 31).to(tl.int8), mask=inside)
+
+
+@triton.jit
+def _low_word(value):
+    return (value & 0xFFFFFFFF).to(tl.uint32)
+
+
+@triton.jit
+def perturb_kernel(
+    out, images, rows, columns, signs, mean, std, n, f, h,
+    image_n, image_c, image_y, image_x, sign_f, sign_n, sign_c,
+    C: tl.constexpr, ROW: tl.constexpr, CHANNELS_LAST: tl.constexpr, DENSE: tl.constexpr, UINT8: tl.constexpr,
+    CLIP: tl.constexpr, NORMALISE: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, FREQUENCIES: tl.constexpr,
+):  # fmt: skip
+    """One tile of one plane (an image, or a channel of it when contiguous) at FREQUENCIES frequencies."""
+    column_tiles: tl.constexpr = (ROW + COLUMNS - 1) // COLUMNS
+    row_tiles = tl.cdiv(h, ROWS)
+    planes = n if CHANNELS_LAST else n * C
+    pid = tl.program_id(0)
+    first_column = pid % column_tiles * COLUMNS
+    first_row = (pid // column_tiles % row_tiles * ROWS).to(tl.int64)
+    pid = pid // (column_tiles * row_tiles)
+    plane, first_frequency = (pid % planes).to(tl.int64), (pid // planes).to(tl.int64) * FREQUENCIES
+
+    y, j = (first_row + tl.arange(0, ROWS))[:, None], (first_column + tl.arange(0, COLUMNS))[None, :]
+    if CHANNELS_LAST:
+        image, channel, x = plane, j % C, j // C
+    else:
+        image, channel, x = plane // C, plane % C, j
+    inside = (y < h) & (j < ROW)
+
+    if DENSE:  # laid out as the output is: neighbours in the tile are neighbours in memory
+        across = j.to(tl.int64) + (0 if CHANNELS_LAST else channel * image_c)
+    else:
+        across = channel.to(tl.int64) * image_c + x.to(tl.int64) * image_x
+    pixels = tl.load(images + (image * image_n + y * image_y) + across, mask=inside, other=0).to(tl.float32)
+    if UINT8:
+        pixels = pixels / 255
+    gain, shift = 1.0, 0.0
+    if NORMALISE:
+        gain = 1 / tl.load(std + channel).to(tl.float32)
+        shift = -tl.load(mean + channel).to(tl.float32) * gain
+
+    local = tl.arange(0, ROWS)[:, None] * ROW + tl.arange(0, COLUMNS)[None, :]
+    for k in range(first_frequency, tl.minimum(first_frequency + FREQUENCIES, f)):
+        row_cos = tl.load(rows + 2 * k * h + y, mask=y < h, other=0)
+        row_sin = tl.load(rows + (2 * k + 1) * h + y, mask=y < h, other=0)
+        sign = tl.load(signs + k * sign_f + image * sign_n + channel * sign_c).to(tl.float32)
+        column_cos = tl.load(columns + 2 * k * ROW + j, mask=j < ROW, other=0) * sign
+        column_sin = tl.load(columns + (2 * k + 1) * ROW + j, mask=j < ROW, other=0) * sign
+        value = pixels + row_cos * column_cos - row_sin * column_sin
+        if CLIP:  # a NaN in the image stays one
+            value = tl.maximum(value, 0.0, propagate_nan=tl.PropagateNan.ALL)
+            value = tl.minimum(value, 1.0, propagate_nan=tl.PropagateNan.ALL)
+        if NORMALISE:
+            value = value * gain + shift
+        start = ((k * planes + plane) * h + first_row) * ROW + first_column
+        tl.store(out + start + local, value.to(out.dtype.element_ty), mask=inside)
+
+
+INTERPRETED = not isinstance(perturb_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
+
+
+class Launch(NamedTuple):
+    """One kernel launch; `tests/kernels/test_compile.py` compiles the same ones for GPUs that are not there."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    warps: int
+
+    def __call__(self) -> None:
+        self.kernel[self.grid](**self.arguments, **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How it is compiled. No loop has a load worth pipelining; Triton 3.9 warns if fusion is left to it."""
+        return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
+
+
+def perturb(
+    images: Tensor,
+    frequencies: Tensor,
+    signs: Tensor,
+    eps: float,
+    phase: float,
+    clip: bool,
+    mean: Tensor | None,
+    std: Tensor | None,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:
+    """Launch the tables and the perturbation; nothing waits for the GPU."""
+    n, c, h, w = images.shape
+    planes = (len(frequencies) * n, h, w, c) if channels_last else (len(frequencies) * n, c, h, w)
+    out = torch.empty(planes, dtype=dtype, device=images.device)
+    if out.numel():
+        _on_device(
+            images,
+            lambda: [launch() for launch in launches(out, images, frequencies, signs, eps, phase, clip, mean, std,
+                                                     channels_last)],
+        )  # fmt: skip
+    return out.permute(0, 3, 1, 2) if channels_last else out
+
+
+def launches(
+    out: Tensor, images: Tensor, frequencies: Tensor, signs: Tensor, eps: float, phase: float, clip: bool,
+    mean: Tensor | None, std: Tensor | None, channels_last: bool,
+) -> list[Launch]:  # fmt: skip
+    """The launches that fill `out`, (f n, h, w, c) if `channels_last`, else (f n, c, h, w), contiguous."""
+    n, c, h, w = images.shape
+    f, row = len(frequencies), w * c if channels_last else w
+    repeated = c if channels_last else 1
+    rows = torch.empty((f, 2, h), dtype=torch.float32, device=images.device)
+    columns = torch.empty((f, 2, row), dtype=torch.float32, device=images.device)
+    tables = Launch(
+        tables_kernel,
+        (f, triton.cdiv(max(h, row), _configs.TABLES_BLOCK)),
+        {
+            "rows": rows, "columns": columns, "frequencies": frequencies,
+            "stride_f": frequencies.stride(0), "stride_k": frequencies.stride(1), "h": h, "w": w,
+            "amplitude": eps * math.sqrt(2 / (h * w)), "own_amplitude": eps * math.sqrt(1 / (h * w)),
+            "cos_phase": math.cos(phase), "sin_phase": math.sin(phase),
+            "C": repeated, "ROW": row, "BLOCK": _configs.TABLES_BLOCK,
+        },
+        4,
+    )  # fmt: skip
+
+    tile = _configs.perturb_tile(h, row)
+    planes = n if channels_last else n * c
+    tiles = triton.cdiv(h, tile.rows) * triton.cdiv(row, tile.columns)
+    image_n, image_c, image_y, image_x = images.stride()
+    # bytes are gathered: a 16-byte load of them would bring a layout of its own, and a conversion in the loop
+    dense = images.dtype != torch.uint8 and ((image_c, image_x) == (1, c) if channels_last else image_x == 1)
+    main = Launch(
+        perturb_kernel,
+        (tiles * planes * triton.cdiv(f, tile.frequencies),),
+        {
+            "out": out, "images": images, "rows": rows, "columns": columns, "signs": signs,
+            "mean": rows if mean is None else mean, "std": rows if std is None else std,  # not read without
+            "n": n, "f": f, "h": h,
+            "image_n": image_n, "image_c": image_c, "image_y": image_y, "image_x": image_x,
+            "sign_f": signs.stride(0), "sign_n": signs.stride(1), "sign_c": signs.stride(2),
+            "C": c, "ROW": row, "CHANNELS_LAST": channels_last, "DENSE": dense, "UINT8": images.dtype == torch.uint8,
+            "CLIP": clip, "NORMALISE": mean is not None,
+            "ROWS": tile.rows, "COLUMNS": tile.columns, "FREQUENCIES": tile.frequencies,
+        },
+        tile.warps,
+    )  # fmt: skip
+    return [tables, main]
+
+
+def signs(image_ids: Tensor, frequencies: Tensor, channels: int, height: int, width: int, seed: int) -> Tensor:
+    """Draw the signs (f, n, channels)."""
+    out = torch.empty((len(frequencies), len(image_ids), channels), dtype=torch.int8, device=image_ids.device)
+    if out.numel():
+        _on_device(image_ids, signs_launch(out, image_ids, frequencies, height, width, seed))
+    return out
+
+
+def signs_launch(out: Tensor, image_ids: Tensor, frequencies: Tensor, height: int, width: int, seed: int) -> Launch:
+    """The launch that fills `out`."""
+    return Launch(
+        signs_kernel,
+        (triton.cdiv(out.numel(), _configs.SIGNS_BLOCK),),
+        {
+            "out": out, "image_ids": image_ids, "frequencies": frequencies, "stride_n": image_ids.stride(0),
+            "stride_f": frequencies.stride(0), "stride_k": frequencies.stride(1),
+            "count": out.numel(), "n": out.shape[1], "channels": out.shape[2], "h": height, "w": width, "seed": seed,
+            "BLOCK": _configs.SIGNS_BLOCK,
+        },
+        4,
+    )  # fmt: skip
+
+
+def _on_device(tensor: Tensor, run: Callable[[], object]) -> None:
+    """Triton launches on the current GPU, which need not be the tensors'."""
+    if tensor.is_cuda:
+        with torch.cuda.device(tensor.device):
+            run()
+    else:
+        run()

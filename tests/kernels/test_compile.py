@@ -1,0 +1,47 @@
+"""Every kernel at its production launch settings, compiled for GPUs that are not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+TARGETS = ("cuda 80", "cuda 90", "hip gfx942")
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """One process compiles all: TRITON_INTERPRET, if set here, would replace the compiler."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    command = [sys.executable, str(Path(__file__).with_name("_compile_all.py")), *TARGETS]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    found = json.loads(run.stdout)
+    header = f"{'target':12}{'kernel':58}{'warps':>6}{'registers':>10}{'spilled':>8}{'16-byte stores':>15}{'others':>7}"
+    print("\n" + header)
+    for row in found:
+        print("{target:12}{kernel:58}{warps:6}{registers:10}{spilled:8}{wide_stores:15}{narrow_stores:7}".format(**row))
+    return found
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_spills(rows, target):
+    chosen = [row for row in rows if row["target"] == target]
+    assert len(chosen) == 12
+    assert not [row for row in chosen if row["spilled"]]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_stores_are_16_bytes_wide_where_rows_allow_it(rows, target):
+    chosen = [row for row in rows if row["target"] == target and row["kernel"].startswith("perturb")]
+    odd = [row for row in chosen if "33x47" in row["kernel"]]
+    assert len(odd) == 1 and odd[0]["wide_stores"] == 0  # rows of 47 x 3 elements start anywhere
+    assert not [row for row in chosen if row not in odd and (row["narrow_stores"] or not row["wide_stores"])]
+
+
+def test_no_layout_conversion_stands_between_arithmetic_and_store(rows):
+    assert not [row for row in rows if row["kernel"].startswith("perturb") and row["conversions"]]
