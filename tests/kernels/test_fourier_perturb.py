@@ -6,6 +6,7 @@ The Triton kernel's cases run natively where there is a GPU, and in Triton's int
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -321,9 +322,19 @@ def call(images, frequencies, ids, mean, std):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compiles_as_one_graph(dynamic):
-    compiled = torch.compile(call, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own, on its first import in 2.13
+@pytest.mark.parametrize(
+    "compiler, dynamic",
+    [
+        ("aot_eager", False),
+        ("aot_eager", True),
+        pytest.param(
+            "inductor", False, marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+        ),
+    ],
+)
+def test_compiles_as_one_graph(compiler, dynamic):
+    compiled = torch.compile(call, fullgraph=True, backend=compiler, dynamic=dynamic)
     for n in (2, 3):
         (images, frequencies, _), k = Case("", n=n, h=9, w=12).inputs(1)
         arguments = (images, frequencies, torch.arange(n), k["mean"], k["std"])
