@@ -6,15 +6,18 @@ import csv
 import dataclasses
 import os
 import warnings
+import zipfile
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 _FILE_COLUMNS = ("file", "filename", "image", "path")
@@ -26,22 +29,39 @@ _NPZ_NAMES = (("images", "labels"), ("x", "y"), ("test_images", "test_labels"), 
 class Preprocessing:
     """What happens to a decoded image before it is pixels in [0, 1]: resize, then centre crop.
 
+    It stands for the geometry of a model's published evaluation and for nothing else: division by 255 follows it,
+    and the normalisation ``(x - mean) / std`` belongs to the model (`NormalizedModel`).
+
     Attributes:
-        size: (h, w) after the crop.
-        resize: length of the shorter side, or an exact (h, w), or None to leave the image as it is.
+        size: (h, w) in pixels, after the crop.
+        resize: pixels along the shorter side, the other keeping the aspect ratio (cut to whole pixels); or an
+            exact (h, w); or None to leave the image as it is.
         interpolation: of the resize, antialiased as Pillow does it.
     """
 
     size: tuple[int, int]
     resize: int | tuple[int, int] | None
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"expected `size` as positive (h, w), got {self.size}")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"expected `interpolation` to be nearest, bilinear or bicubic, got {self.interpolation!r}")
+        resized = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        if resized is not None and (resized[0] < self.size[0] or resized[1] < self.size[1]):
+            raise ValueError(
+                f"expected `resize` no smaller than the crop of {self.size[0]} x {self.size[1]}, got {self.resize}; "
+                f"images are not padded"
+            )
 
 
 class ImageData:
     """Labelled images, iterable in batches of (images uint8 (n, c, h, w), labels int64 (n,)).
 
-    Every pass decodes each file once, in order, a few batches ahead. Images that cannot be decoded are left
-    out, named in `skipped`, and counted in one warning at the end of the pass.
+    Every pass decodes each file once, in order, at most two batches ahead; images of an .npz file may also be float32
+    in [0, 1]. Images that cannot be decoded are left out, named in `skipped`, and counted in one warning at the end
+    of the pass. The orientation tag of photographs is ignored, as in the evaluations that published figures rest on.
 
     Attributes:
         skipped: (file, reason) of images left out in the last pass.
@@ -53,13 +73,14 @@ class ImageData:
         sources: list[Path] | Tensor,
         labels: Tensor,
         *,
+        root: Path,
         preprocessing: Preprocessing | None,
         batch_size: int,
         workers: int | None,
         classes: list[str] | None = None,
     ) -> None:
         """Use `load_data`."""
-        self._sources, self._labels = sources, labels
+        self._sources, self._labels, self._root = sources, labels, root
         self._preprocessing, self._batch_size = preprocessing, batch_size
         self._workers = workers or min(8, os.cpu_count() or 1)
         self.classes = classes
@@ -75,6 +96,11 @@ class ImageData:
         return self._batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over the images.
+
+        Raises:
+            ValueError: images of different sizes without a Preprocessing, or not one that can be read.
+        """
         if isinstance(self._sources, Tensor):
             step = self._batch_size
             for start in range(0, len(self._sources), step):
@@ -82,71 +108,93 @@ class ImageData:
             return
         self.skipped = []
         images, labels, first = [], [], None
-        for path, label, image in self._decoded():
-            if isinstance(image, Exception):
-                self.skipped.append((path.name, f"{type(image).__name__}: {image}"))
+        for path, label, image in self._decoded(self._sources):
+            if isinstance(image, str):
+                self.skipped.append((self._name(path), image))
                 continue
-            if first is None:
-                first = (path.name, image.shape)
+            first = first or (path, image.shape)
             if image.shape != first[1]:
                 raise ValueError(
-                    f"expected images of one size, got {first[1][0]} x {first[1][1]} ({first[0]}) and "
-                    f"{image.shape[0]} x {image.shape[1]} ({path.name}); give a Preprocessing with the model's size"
+                    f"expected images of one size, got {_size(first[1])} ({self._name(first[0])}) and "
+                    f"{_size(image.shape)} ({self._name(path)}); give a Preprocessing with the model's size"
                 )
             images.append(image)
             labels.append(label)
             if len(images) == self._batch_size:
-                yield _stacked(images), torch.stack(labels)
+                yield _stacked(images), torch.tensor(labels)
                 images, labels = [], []
         if images:
-            yield _stacked(images), torch.stack(labels)
-        if self.skipped:
-            name, reason = self.skipped[0]
-            warnings.warn(
-                f"{len(self.skipped)} of {len(self)} images could not be read and were left out, the first: "
-                f"{name} ({reason}); all are in `.skipped`",
-                stacklevel=2,
+            yield _stacked(images), torch.tensor(labels)
+        self._report(any_read=first is not None)
+
+    def _report(self, *, any_read: bool) -> None:
+        if not self.skipped:
+            return
+        name, reason = self.skipped[0]
+        if not any_read:
+            raise ValueError(
+                f"expected images in {self._root}, none of {len(self)} could be read, the first: {name} ({reason})"
             )
+        warnings.warn(
+            f"{len(self.skipped)} of {len(self)} images could not be read and were left out, the first: "
+            f"{name} ({reason}); all are in `.skipped`",
+            stacklevel=3,
+        )
 
-    def _decoded(self) -> Iterator[tuple[Path, Tensor, Any]]:
-        """(path, label, array or exception) in order, decoded by threads a few batches ahead."""
-        assert not isinstance(self._sources, Tensor)
-        items = zip(self._sources, self._labels, strict=True)
-        with ThreadPoolExecutor(self._workers) as pool:
-            ahead: deque[tuple[Path, Tensor, Any]] = deque()
-            for path, label in items:
+    def _name(self, path: Path) -> str:
+        return (path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix()
+
+    def _decoded(self, paths: list[Path]) -> Iterator[tuple[Path, int, np.ndarray | str]]:
+        """(path, label, pixels or the reason why there are none) in order, decoded by threads."""
+        _pillow()  # its absence is one error, not one skipped image after the other
+        pool = ThreadPoolExecutor(self._workers)
+        ahead: deque[tuple[Path, int, Future[np.ndarray | str]]] = deque()
+        try:
+            for path, label in zip(paths, self._labels.tolist(), strict=True):
                 ahead.append((path, label, pool.submit(_decode, path, self._preprocessing)))
-                if len(ahead) > 2 * self._batch_size:
-                    yield _finished(ahead.popleft())
+                if len(ahead) >= 2 * self._batch_size:
+                    path, label, future = ahead.popleft()
+                    yield path, label, future.result()
             while ahead:
-                yield _finished(ahead.popleft())
+                path, label, future = ahead.popleft()
+                yield path, label, future.result()
+        finally:  # also when the loop over the images is left early
+            pool.shutdown(cancel_futures=True)
 
 
-def _finished(item: tuple[Path, Tensor, Any]) -> tuple[Path, Tensor, Any]:
-    path, label, future = item
-    error = future.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise error
-    return path, label, error or future.result()
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[1]}"
 
 
 def _stacked(images: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def _decode(path: Path, preprocessing: Preprocessing | None) -> np.ndarray:
-    """RGB pixels (h, w, 3) of one file, resized and cropped."""
-    Image = pillow()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # a bomb is left out and named
+def _decode(path: Path, preprocessing: Preprocessing | None) -> np.ndarray | str:
+    """RGB pixels uint8 (h, w, 3) of one file, resized and cropped; or the reason why it cannot be read."""
+    Image = _pillow()
+    if not path.is_file():
+        return "no such file"
+    try:
         with Image.open(path) as file:
+            # Image.open itself raises only beyond twice the limit; its warning below that is not safe to turn into
+            # an error here, since warning filters are shared between threads
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and file.width * file.height > limit:
+                return f"decompression bomb: {file.height} x {file.width} pixels, Pillow's limit is {limit}"
+            if file.mode in ("I", "F") or file.mode.startswith("I;"):
+                return f"expected 8 bits per channel, got Pillow mode {file.mode}"
             image = file.convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise errors of any kind on damaged files
+        return f"{type(error).__name__}: {error}"
     if preprocessing is None:
         return np.asarray(image)
     (height, width), resize = preprocessing.size, preprocessing.resize
     if resize is not None:
+        w, h = image.size
         if isinstance(resize, int):
-            w, h = image.size  # the longer side is cut to whole pixels, as torchvision does
             target = (resize, int(resize * h / w)) if w <= h else (int(resize * w / h), resize)
         else:
             target = (resize[1], resize[0])
@@ -154,17 +202,20 @@ def _decode(path: Path, preprocessing: Preprocessing | None) -> np.ndarray:
             image = image.resize(target, getattr(Image.Resampling, preprocessing.interpolation.upper()))
     w, h = image.size
     if w < width or h < height:
-        raise ValueError(f"image of {h} x {w} is smaller than the crop of {height} x {width}")
+        raise ValueError(
+            f"expected images of at least {height} x {width}, the crop, got {h} x {w} ({path.name}); "
+            f"give the Preprocessing a `resize`"
+        )
     left, top = round((w - width) / 2), round((h - height) / 2)
     return np.asarray(image.crop((left, top, left + width, top + height)))
 
 
-def pillow() -> Any:
+def _pillow() -> Any:
     """PIL.Image, or the way to it."""
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("expected Pillow to read images; pip install 'fastfreq[models]'") from error
+        raise ImportError(f"expected Pillow to read images, {error}; pip install 'fastfreq[models]'") from error
     return Image
 
 
@@ -180,13 +231,15 @@ def load_data(
     """Labelled images from a folder or an .npz file.
 
     Args:
-        path: a folder with one folder per class (labels by sorted name), a folder with a ``labels.csv`` (columns
-            ``file`` and one of ``label``, ``class_index``, ``class``), or an ``.npz`` with ``images`` and ``labels``
-            (also ``x`` and ``y``, ``test_images`` and ``test_labels``), images (n, h, w), (n, h, w, c) or
-            (n, c, h, w), uint8 or float in [0, 1].
-        preprocessing: resize and crop of image files; without it all must have one size.
+        path: a folder with one folder per class (labels by sorted name); or a folder with a ``labels.csv`` (a header,
+            columns ``file`` and one of ``label``, ``class_index``, ``class`` with integers from 0); or an ``.npz``
+            with ``images`` and ``labels`` (also ``x`` and ``y``, ``test_images`` and ``test_labels``, ``x_test`` and
+            ``y_test``), images (n, h, w), (n, h, w, c) or (n, c, h, w), uint8 or float in [0, 1].
+        preprocessing: resize and crop of image files; without it all must have one size. The images of an .npz are
+            taken as they are and must have its `size` already.
         limit: take this many images, number i being the floor(i n / limit)-th of n, so that classes stay balanced.
         num_classes: of the model; labels beyond it, and folders that cannot be matched to its classes, are refused.
+            Some of ImageNet's synset folders are numbered by timm's list of all 1,000.
         batch_size: images in one batch.
         workers: threads that decode; None for one per core, eight at most.
 
@@ -198,49 +251,63 @@ def load_data(
         ValueError: no images, labels that do not fit, or an ambiguous layout; the message names the first culprit.
     """
     path = Path(path)
-    if limit is not None and limit < 1:
-        raise ValueError(f"expected a positive `limit`, got {limit}")
+    for name, value in (("limit", limit), ("batch_size", batch_size), ("workers", workers)):
+        if value is not None and value < 1:
+            raise ValueError(f"expected a positive `{name}`, got {value}")
     classes = None
     if path.is_dir():
         if (path / "labels.csv").is_file():
             sources, labels = _from_csv(path, num_classes)
         else:
             sources, labels, classes = _from_folders(path, num_classes)
-    elif path.suffix == ".npz" and path.is_file():
-        sources, labels = _from_npz(path)
+    elif path.suffix.lower() == ".npz" and path.is_file():
+        sources, labels = _from_npz(path, preprocessing)
     elif path.exists():
         raise ValueError(f"expected a folder of images or an .npz file, got {path}")
     else:
         raise FileNotFoundError(f"expected a folder of images or an .npz file at {path}, found nothing")
-    if num_classes is not None and len(labels) and int(labels.max()) >= num_classes:
+    if num_classes is not None and int(labels.max()) >= num_classes:
         raise ValueError(f"expected labels below {num_classes}, the model's classes, {path} has {int(labels.max())}")
     if limit is not None and limit < len(labels):
         index = torch.arange(limit) * len(labels) // limit
         labels = labels[index]
         sources = sources[index] if isinstance(sources, Tensor) else [sources[i] for i in index.tolist()]
     return ImageData(
-        sources, labels, preprocessing=preprocessing, batch_size=batch_size, workers=workers, classes=classes
+        sources,
+        labels,
+        root=path,
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        workers=workers,
+        classes=classes,
     )
 
 
 def _from_csv(folder: Path, num_classes: int | None) -> tuple[list[Path], Tensor]:
-    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+    with (folder / "labels.csv").open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = {name.strip().lower(): name for name in reader.fieldnames or []}
+        rows = [(reader.line_num, row) for row in reader]
     file_column = next((columns[c] for c in _FILE_COLUMNS if c in columns), None)
     label_column = next((columns[c] for c in _LABEL_COLUMNS if c in columns), None)
     if file_column is None or label_column is None:
         raise ValueError(
-            f"expected labels.csv with a header naming `file` and one of {', '.join(_LABEL_COLUMNS)}, "
-            f"got {', '.join(columns) or 'no rows'}"
+            f"expected {folder / 'labels.csv'} with a header naming `file` and one of {', '.join(_LABEL_COLUMNS)}, "
+            f"got {', '.join(columns) or 'an empty file'}"
         )
+    if not rows:
+        raise ValueError(f"expected one row per image in {folder / 'labels.csv'}, got a header alone")
     paths, labels = [], []
-    for number, row in enumerate(rows, start=2):
-        text = (row[label_column] or "").strip()
-        if not text.isdigit() or (num_classes is not None and int(text) >= num_classes):
+    for line, row in rows:
+        name, text = ((row[column] or "").strip() for column in (file_column, label_column))
+        if not name:
+            raise ValueError(f"expected a file in column {file_column!r}, line {line} of labels.csv has none")
+        if not (text.isascii() and text.isdigit()) or (num_classes is not None and int(text) >= num_classes):
             top = "" if num_classes is None else f" below {num_classes}"
-            raise ValueError(f"expected a class index{top} in column {label_column!r}, line {number} has {text!r}")
-        paths.append(folder / (row[file_column] or "").strip())
+            raise ValueError(
+                f"expected a class index{top} in column {label_column!r}, line {line} of labels.csv has {text!r}"
+            )
+        paths.append(folder / name)
         labels.append(int(text))
     return paths, torch.tensor(labels)
 
@@ -250,52 +317,79 @@ def _from_folders(folder: Path, num_classes: int | None) -> tuple[list[Path], Te
     found = {name: sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in _SUFFIXES) for name in names}
     if not any(found.values()):
         raise ValueError(f"expected folders of images, one per class, or a labels.csv in {folder}, found neither")
-    index = {name: i for i, name in enumerate(names)}
+    classes = names
     if num_classes is not None and len(names) != num_classes:
-        index = _synset_index(names, num_classes)
+        # numbering a part of the classes in sorted order would be silently wrong
+        classes = _synsets(names, num_classes)
+    index = {name: i for i, name in enumerate(classes)}
     labels = [index[name] for name in names for _ in found[name]]
-    return [path for name in names for path in found[name]], torch.tensor(labels), names
+    return [path for name in names for path in found[name]], torch.tensor(labels), classes
 
 
-def _synset_index(names: list[str], num_classes: int) -> dict[str, int]:
-    """Labels of a part of ImageNet's 1,000 synset folders; sorted order would be silently wrong for a part."""
-    synsets = all(len(name) == 9 and name[0] == "n" and name[1:].isdigit() for name in names)
-    if synsets and num_classes == 1000:
+def _synsets(names: list[str], num_classes: int) -> list[str]:
+    """ImageNet's 1,000 synsets by class index, if `names` are some of them."""
+    way_out = "add a labels.csv with columns file and class_index"
+    if num_classes == 1000 and all(len(name) == 9 and name[0] == "n" and name[1:].isdigit() for name in names):
         try:
             from timm.data import ImageNetInfo  # pyright: ignore[reportMissingImports]
-
-            known = {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
-            return {name: known[name] for name in names}
-        except (ImportError, RuntimeError, KeyError):
-            pass  # without the list, say so below
+        except (ImportError, RuntimeError):  # a torchvision of another build than torch raises RuntimeError
+            way_out = f"install timm, whose list of synsets is then used, or {way_out}"
+        else:
+            known = list(ImageNetInfo("imagenet-1k").label_names())
+            if set(names) <= set(known):
+                return known
+            stranger = min(set(names) - set(known))
+            way_out = f"{stranger} is not one of ImageNet's 1,000 synsets; {way_out}"
     raise ValueError(
         f"expected {num_classes} class folders, as many as the model's classes, got {len(names)}: numbering them in "
-        f"sorted order would give wrong labels; add a labels.csv with columns file and class_index"
+        f"sorted order would give wrong labels; {way_out}"
     )
 
 
-def _from_npz(path: Path) -> tuple[Tensor, Tensor]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            pair = next((p for p in _NPZ_NAMES if set(p) <= set(file.files)), None)
-            if pair is None:
-                raise ValueError(f"expected arrays `images` and `labels` in {path}, got {', '.join(file.files)}")
-            images, labels = file[pair[0]], file[pair[1]].reshape(-1)
-    except OSError as error:
-        raise ValueError(f"expected an .npz archive, {path} cannot be read: {error}") from error
+def _from_npz(path: Path, preprocessing: Preprocessing | None) -> tuple[Tensor, Tensor]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"expected an .npz archive as numpy.savez writes it, {path} is not one")
+    with np.load(path, allow_pickle=False) as file:
+        pair = next((p for p in _NPZ_NAMES if set(p) <= set(file.files)), None)
+        if pair is None:
+            raise ValueError(f"expected arrays `images` and `labels` in {path}, got {', '.join(file.files)}")
+        images, labels = file[pair[0]], file[pair[1]].reshape(-1)
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(f"expected one label per image in {path}, got {len(images)} images and {len(labels)} labels")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        came = f"{labels.min()}" if np.issubdtype(labels.dtype, np.integer) else f"{labels.dtype}"
+        raise ValueError(f"expected integer labels from 0 in {path}, got {came}")
+    images = _pixels(_channels_first(images), path)
+    if preprocessing is not None and images.shape[2:] != preprocessing.size:
+        raise ValueError(
+            f"expected images of {_size(preprocessing.size)}, the model's size, in {path}, got "
+            f"{_size(images.shape[2:])}; an .npz is taken as it is: resize its images first"
+        )
+    return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64))
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
     if images.ndim == 3:
-        images = images[:, None]
-    elif images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    elif images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[3] in (1, 3):
+        return images[:, None]
+    first, last = (images.ndim == 4 and images.shape[axis] in (1, 3) for axis in (1, -1))
+    if first == last:
         raise ValueError(
             f"expected images (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels, got {images.shape}; "
-            f"pass a tensor (n, c, h, w) to fastfreq.heatmap instead"
+            f"where that is ambiguous, pass a tensor (n, c, h, w) to fastfreq.heatmap instead"
         )
-    if len(images) != len(labels):
-        raise ValueError(f"expected one label per image in {path}, got {len(images)} images and {len(labels)} labels")
-    if images.dtype != np.uint8:
-        images = images.astype(np.float32)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"expected integer labels in {path}, got {labels.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64))
+    return images if first else images.transpose(0, 3, 1, 2)
+
+
+def _pixels(images: np.ndarray, path: Path) -> np.ndarray:
+    """`images` as uint8, or as float32 in [0, 1]."""
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"expected images uint8 or float in {path}, got {images.dtype}; save images.astype(np.uint8)")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"expected float images in [0, 1] in {path}, got values from {low:.4g} to {high:.4g}; save pixels before "
+            f"normalisation, as uint8 or divided by 255"
+        )
+    return images.astype(np.float32)

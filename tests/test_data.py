@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -49,7 +52,7 @@ def test_labels_csv(tmp_path):
     images, labels = gathered(data)
     assert labels.tolist() == [7, 2]
     np.testing.assert_array_equal(images[0], np.array(Image.open(tmp_path / "3.png")).transpose(2, 0, 1))
-    with pytest.raises(ValueError, match="below 5 in column 'Class_Index', line 2 has '7'"):
+    with pytest.raises(ValueError, match="below 5 in column 'Class_Index', line 2 of labels.csv has '7'"):
         ff.load_data(tmp_path, num_classes=5)
     (tmp_path / "labels.csv").write_text("name,kind\n3.png,7\n")
     with pytest.raises(ValueError, match="naming `file` and one of label, class_index, class, got name, kind"):
@@ -74,10 +77,50 @@ def test_resize_and_crop_are_those_of_pillow(tmp_path, resize):
 def test_an_image_that_cannot_be_decoded_is_named_and_counted(class_folders):
     (class_folders / "dog" / "1.png").write_bytes(b"not an image")
     data = ff.load_data(class_folders)
-    with pytest.warns(UserWarning, match=r"1 of 9 images could not be read and were left out, the first: 1\.png"):
+    with pytest.warns(UserWarning, match=r"1 of 9 images could not be read and were left out, the first: dog/1\.png"):
         images, labels = gathered(data)
     assert len(images) == 8 and labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
-    assert data.skipped[0][0] == "1.png" and "cannot identify" in data.skipped[0][1]
+    assert data.skipped[0][0] == "dog/1.png" and "cannot identify" in data.skipped[0][1]
+
+
+def test_reasons_for_leaving_an_image_out(tmp_path, monkeypatch):
+    picture().save(tmp_path / "good.png")
+    picture(30, 30).save(tmp_path / "cut.jpg", quality=95)
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:900])
+    Image.fromarray(np.zeros((20, 30), np.uint16)).save(tmp_path / "deep.png")
+    picture(90, 90).save(tmp_path / "bomb.png")
+    names = ["absent.png", "good.png", "cut.jpg", "deep.png", "bomb.png"]
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    data = ff.load_data(tmp_path, preprocessing=Preprocessing((8, 8), 8))
+    with pytest.warns(UserWarning, match=r"4 of 5 images .* the first: absent.png \(no such file\)"):
+        _, labels = gathered(data)
+    assert labels.tolist() == [1]
+    reasons = dict(data.skipped)
+    assert list(reasons) == ["absent.png", "cut.jpg", "deep.png", "bomb.png"]
+    assert "truncated" in reasons["cut.jpg"]
+    assert reasons["deep.png"].startswith("expected 8 bits per channel, got Pillow mode I")
+    assert "DecompressionBombError" in reasons["bomb.png"]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_between_pillows_warning_and_its_error_is_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    picture(20, 30).save(tmp_path / "a" / "0.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(ValueError, match=r"none of 1 could be read, .*0.png \(decompression bomb: 20 x 30 pixels"):
+        gathered(ff.load_data(tmp_path))
+
+
+def test_order_is_kept_and_a_pass_can_be_left_early(tmp_path):
+    (tmp_path / "a").mkdir()
+    for i in range(30):
+        Image.new("L", (200 if i % 7 == 0 else 9, 9), i).save(tmp_path / "a" / f"{i:02}.png")
+    data = ff.load_data(tmp_path, preprocessing=Preprocessing((9, 9), None), batch_size=4, workers=3)
+    for _ in range(2):
+        next(iter(data))
+    images, _ = gathered(data)
+    assert images[:, 0, 0, 0].tolist() == list(range(30))
 
 
 def test_a_limit_spreads_over_the_classes(class_folders):
@@ -90,10 +133,28 @@ def test_folders_that_do_not_match_the_classes_are_refused(class_folders, tmp_pa
         ff.load_data(class_folders, num_classes=1000)
 
 
+def test_some_synset_folders_are_numbered_by_timm(tmp_path, monkeypatch):
+    for name in ("n00000003", "n00000700"):
+        (tmp_path / name).mkdir()
+        picture().save(tmp_path / name / "0.png")
+    synsets = [f"n{i:08}" for i in range(1000)]
+    info = types.SimpleNamespace(ImageNetInfo=lambda name: types.SimpleNamespace(label_names=lambda: synsets))
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(data=info))
+    monkeypatch.setitem(sys.modules, "timm.data", info)
+    data = ff.load_data(tmp_path, num_classes=1000)
+    assert gathered(data)[1].tolist() == [3, 700] and data.classes == synsets
+    (tmp_path / "n99999999").mkdir()
+    with pytest.raises(ValueError, match="n99999999 is not one of ImageNet's 1,000 synsets; add a labels.csv"):
+        ff.load_data(tmp_path, num_classes=1000)
+    monkeypatch.setitem(sys.modules, "timm.data", None)
+    with pytest.raises(ValueError, match="expected 1000 class folders, .* got 3: .* install timm"):
+        ff.load_data(tmp_path, num_classes=1000)
+
+
 def test_images_of_different_sizes_need_preprocessing(class_folders):
     picture(21, 30).save(class_folders / "eel" / "2.png")
     with pytest.raises(
-        ValueError, match=r"one size, got 20 x 30 \(0.png\) and 21 x 30 \(2.png\); give a Preprocessing"
+        ValueError, match=r"one size, got 20 x 30 \(cat/0.png\) and 21 x 30 \(eel/2.png\); give a Preprocessing"
     ):
         gathered(ff.load_data(class_folders))
 
@@ -128,6 +189,53 @@ def test_refusals(tmp_path):
     np.savez(tmp_path / "f.npz", images=np.array([{}], dtype=object), labels=np.arange(1))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         ff.load_data(tmp_path / "f.npz")
+    (tmp_path / "g.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="expected an .npz archive"):
+        ff.load_data(tmp_path / "g.npz")
+    with pytest.raises(ValueError, match="expected a positive `limit`, got 0"):
+        ff.load_data(tmp_path, limit=0)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 8, 8), np.int64), [0, 1], r"uint8 or float in .*, got int64; save images.astype\(np.uint8\)"),
+        (np.full((2, 8, 8), 255.0), [0, 1], r"float images in \[0, 1\] in .*, got values from 255 to 255"),
+        (np.full((2, 8, 8), np.nan), [0, 1], "got values from nan to nan"),
+        (np.zeros((2, 9, 8), np.uint8), [0, 1], "expected images of 8 x 8, the model's size, in .*, got 9 x 8"),
+        (np.zeros((2, 8, 8), np.uint8), [0, -1], "integer labels from 0 in .*, got -1"),
+        (np.zeros((2, 8, 8), np.uint8), [0.0, 1.0], "integer labels from 0 in .*, got float64"),
+        (np.zeros((2, 8, 8), np.uint8), [0, 7], "labels below 5, the model's classes, .* has 7"),
+        (np.zeros((2, 8, 8), np.uint8), [0], "got 2 images and 1 labels"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, images, labels, message):
+    np.savez(tmp_path / "d.npz", x_test=images, y_test=labels)
+    with pytest.raises(ValueError, match=message):
+        ff.load_data(tmp_path / "d.npz", preprocessing=Preprocessing((8, 8), 8), num_classes=5)
+
+
+def test_labels_csv_refusals(tmp_path):
+    for text, message in {
+        "": "got an empty file",
+        "file,label\n": "got a header alone",
+        "file,label\n,3\n": "expected a file in column 'file', line 2",
+        "file,class\na.png,0\nb.png,cat\n": "class index in column 'class', line 3 of labels.csv has 'cat'",
+    }.items():
+        (tmp_path / "labels.csv").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            ff.load_data(tmp_path)
+
+
+def test_preprocessing_never_pads(tmp_path):
+    with pytest.raises(ValueError, match="`resize` no smaller than the crop of 8 x 9, got 8; images are not padded"):
+        Preprocessing((8, 9), 8)
+    with pytest.raises(ValueError, match="nearest, bilinear or bicubic, got 'area'"):
+        Preprocessing((8, 8), 8, "area")
+    (tmp_path / "a").mkdir()
+    picture(20, 30).save(tmp_path / "a" / "0.png")
+    with pytest.raises(ValueError, match=r"at least 24 x 24, the crop, got 20 x 30 \(0.png\); .* a `resize`"):
+        gathered(ff.load_data(tmp_path, preprocessing=Preprocessing((24, 24), None)))
 
 
 def test_real_photographs(shared_data):

@@ -5,8 +5,10 @@ import pickle
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,6 +16,8 @@ import fastfreq as ff
 from fastfreq.models import load_weights
 
 FACTORY = """
+from __future__ import annotations
+import dataclasses
 from torch import nn
 import fastfreq as ff
 
@@ -22,6 +26,13 @@ def build():
 
 def normalised():
     return ff.NormalizedModel(build(), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+
+@dataclasses.dataclass
+class Options:
+    width: int = 4
+
+def sized(width):
+    return build()
 
 def nothing():
     return 3
@@ -42,7 +53,7 @@ def test_a_factory_in_a_file(file):
     assert isinstance(ff.load_model(f"{file}:normalised").model, ff.NormalizedModel)
 
 
-@pytest.mark.parametrize("how", ["safetensors", "pt", "wrapped", "prefixed", "half"])
+@pytest.mark.parametrize("how", ["safetensors", "pt", "wrapped", "prefixed", "saved by us", "half"])
 def test_weights_load_strictly_from_safe_files(file, tmp_path, how):
     source = ff.load_model(f"{file}:build").model
     state = {k: torch.randn_like(v) for k, v in source.state_dict().items()}
@@ -52,7 +63,10 @@ def test_weights_load_strictly_from_safe_files(file, tmp_path, how):
     elif how == "wrapped":
         torch.save({"state_dict": state, "epoch": 3}, path)
     elif how == "prefixed":
-        save_file({f"module.{k}": v for k, v in state.items()}, path)
+        save_file({f"_orig_mod.module.{k}": v for k, v in state.items()}, path)
+    elif how == "saved by us":
+        save_file(ff.NormalizedModel(source, mean=[0.0], std=[1.0]).state_dict(), path)
+        state = source.state_dict()
     else:
         save_file({k: v.half() if how == "half" else v for k, v in state.items()}, path)
     loaded = ff.load_model(f"{file}:normalised", weights=path).model.net.state_dict()
@@ -74,11 +88,15 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
             return (print, ("ran",))
 
     torch.save({"a": Evil()}, tmp_path / "evil.pt", pickle_module=pickle)
-    with pytest.raises(ValueError, match="would run code when loaded; save its state_dict"):
+    with pytest.raises(ValueError, match="would run code when loaded \\(print\\); save its state_dict"):
         load_weights(nn.Linear(1, 1), tmp_path / "evil.pt")
-    (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(ValueError, match="expected"):
-        load_weights(nn.Linear(1, 1), tmp_path / "text.pt")
+    for content in ("hello", "", "<html>not found</html>"):
+        (tmp_path / "text.pt").write_text(content)
+        with pytest.raises(ValueError, match="expected a file written by torch.save"):
+            load_weights(nn.Linear(1, 1), tmp_path / "text.pt")
+    torch.save({"epoch": 3, "net": {}}, tmp_path / "keys.pt")
+    with pytest.raises(ValueError, match="state dict of tensors in .*, got the keys epoch, net"):
+        load_weights(nn.Linear(1, 1), tmp_path / "keys.pt")
     (tmp_path / "text.safetensors").write_text("hello, I am not a tensor")
     with pytest.raises(ValueError, match="damaged"):
         load_weights(nn.Linear(1, 1), tmp_path / "text.safetensors")
@@ -89,6 +107,8 @@ def test_refusals(file, tmp_path, monkeypatch):
         ff.load_model("resnet50")
     with pytest.raises(ValueError, match="expected a function 'biuld' in .*, found build"):
         ff.load_model(f"{file}:biuld")
+    with pytest.raises(ValueError, match="expected sized in .* to take no arguments, got missing .* 'width'"):
+        ff.load_model(f"{file}:sized")
     with pytest.raises(ValueError, match="return a torch.nn.Module, got int"):
         ff.load_model(f"{file}:nothing")
     with pytest.raises(FileNotFoundError, match="expected a Python file at"):
@@ -141,25 +161,51 @@ def real(package):
         pytest.skip(f"needs a working {package}: {error}")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-def test_a_real_timm_model():
-    real("timm")
-    loaded = ff.load_model("timm/resnet18.a1_in1k", pretrained=False)
-    assert isinstance(loaded.model, ff.NormalizedModel) and loaded.preprocessing is not None
-    assert loaded.preprocessing.size == (224, 224) or loaded.preprocessing.size == (288, 288)
+def assert_same_pixels(loaded, transform, folder):
+    """`transform` is the package's own evaluation: our geometry and normalisation must give its tensors."""
+    (folder / "only").mkdir()
+    rng = np.random.default_rng(0)
+    for i, shape in enumerate([(401, 533, 3), (501, 300, 3)]):
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / "only" / f"{i}.png")
+    images, _ = next(iter(ff.load_data(folder, preprocessing=loaded.preprocessing)))
+    ours = (images / 255 - loaded.model.mean[:, None, None]) / loaded.model.std[:, None, None]
+    theirs = torch.stack([transform(Image.open(folder / "only" / f"{i}.png")) for i in range(2)])
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-def test_a_real_torchvision_model():
-    real("torchvision")
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "coat_lite_medium_384"])  # centre crop, squash
+def test_a_real_timm_model(name, tmp_path):
+    timm = real("timm")
+    loaded = ff.load_model(f"timm/{name}", pretrained=False)
+    config = timm.data.resolve_model_data_config(loaded.model.net)
+    assert_same_pixels(loaded, timm.data.create_transform(**config, is_training=False), tmp_path)
+    with pytest.raises(ValueError, match=r"Invalid pretrained tag \(nope\) for resnet18. did you mean resnet18."):
+        ff.load_model("timm/resnet18.nope", pretrained=False)
+    with pytest.raises(ValueError, match="No pretrained weights exist for coatnet_0_224.* give a file of `weights`"):
+        ff.load_model("timm/coatnet_0_224")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_a_real_torchvision_model(tmp_path):
+    models = real("torchvision.models")
     loaded = ff.load_model("torchvision/resnet18", pretrained=False)
     assert loaded.preprocessing == ff.data.Preprocessing((224, 224), 256, "bilinear")
-    torch.testing.assert_close(loaded.model.mean, torch.tensor((0.485, 0.456, 0.406)))
+    assert_same_pixels(loaded, models.get_model_weights("resnet18").DEFAULT.transforms(), tmp_path)
+    with pytest.raises(ValueError, match="classifier of images, r3d_18 has the transforms VideoClassification"):
+        ff.load_model("torchvision/r3d_18", pretrained=False)
+    with pytest.raises(ValueError, match="torchvision model, got 'resnt18'; did you mean resnet18"):
+        ff.load_model("torchvision/resnt18")
 
 
-def test_real_weights(shared_data):
-    weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
-    net = ff.load_model(f"{shared_data / 'cifar_nets.py'}:resnet3b2").model
-    load_weights(net, shared_data / "weights" / "cifar10_resnet3b2_adv_v2.safetensors")
+def test_real_weights(shared_data, tmp_path):
+    path = tmp_path / "resnet20.py"
+    path.write_text((shared_data / "cifar_nets.py").read_text() + "\ndef resnet20():\n    return CifarResNet(3)\n")
+    loaded = ff.load_model(f"{path}:resnet20", weights=shared_data / "weights" / "cifar10_resnet20.safetensors")
+    model = ff.NormalizedModel(loaded.model, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    images, labels = next(iter(ff.load_data(shared_data / "cifar10" / "cifar10_subset.npz", limit=200, batch_size=200)))
+    with torch.inference_mode():
+        accuracy = (model(images / 255).argmax(1) == labels).float().mean()
+    assert accuracy > 0.85  # 0.915 over all 1,000
     with pytest.raises(ValueError, match="does not fit"):
-        load_weights(net, weights)
+        load_weights(loaded.model, shared_data / "weights" / "cifar10_resnet56.safetensors")
