@@ -18,6 +18,7 @@ from per_frequency_baseline import error_map
 from PIL import Image
 
 import fastfreq as ff
+from fastfreq import demo
 from fastfreq.core import fourier
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -201,6 +202,26 @@ def bench_gradient_map(case, paired, record):
     record(
         ours_ms_per_image=1e3 * seconds / n, forward_ms_per_image=1e3 * forward_seconds / n, forward_passes=ratio,
         frequencies=len(result.frequencies),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", demo.NETWORKS)
+def bench_gradient_prediction(name, benchmark, record):
+    """How well one backward pass ranks the frequencies of a measured map, on the networks that ship with us."""
+    images, labels = demo.load_digits()
+    network = demo.load_network(name)
+    measured = ff.heatmap(network, images, labels, eps=demo.EPS).error
+
+    def run():
+        return ff.gradient_heatmap(network, images, labels)
+
+    benchmark.pedantic(run, rounds=3)
+    closest = ff.gradient_heatmap(network, images, labels, eps=demo.EPS, margins=1)
+    every = ff.gradient_heatmap(network, images, labels, eps=demo.EPS, margins=9)
+    record(
+        power=run().rank_correlation(measured), predicted_error=closest.rank_correlation(measured),
+        predicted_error_nine_margins=every.rank_correlation(measured), mean_measured=float(measured.mean()),
+        mean_predicted=float(every.predicted_error.mean()),
     )  # fmt: skip
 
 

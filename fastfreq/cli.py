@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fastfreq import demo, report
+from fastfreq import demo
 from fastfreq.core._checks import logits_of
 from fastfreq.core.conventions import CONVENTIONS
 from fastfreq.core.loading import load
@@ -147,6 +147,8 @@ def _heatmap(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     suffix = "" if int(number) == 1 else f"-{index}-of-{number}"
     result.save(options.out / f"map{suffix}.npz")
+    from fastfreq import report  # loads matplotlib, an extra
+
     notes = [f"Model: {loaded.name}. Data: {options.data}."]
     if data.skipped:
         notes.append(f"{len(data.skipped)} images could not be read and were left out: " + _listed(data.skipped))
@@ -180,7 +182,9 @@ def _gradient(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "gradient.npz"
     result.save(path)
-    report.save_figure(result.plot(), options.out / "gradient.png")
+    from fastfreq import plots  # loads matplotlib, an extra
+
+    plots.save_png(result.plot(), options.out / "gradient.png")
     print(f"wrote {path} and {options.out / 'gradient.png'}")
     return 0
 
@@ -205,6 +209,8 @@ def _report(options: argparse.Namespace) -> int:
         name = result.details.get("model", path.stem)
         kind = results if isinstance(result, HeatmapResult) else sensitivities
         kind[name if name not in kind else f"{name} ({path.stem})"] = result  # pyright: ignore[reportArgumentType]
+    from fastfreq import report  # loads matplotlib, an extra
+
     if not results:
         raise ValueError("expected at least one heat map among the results, got gradient maps only")
     page = report.write_report(results, options.out / "report.html", sensitivities=sensitivities, pngs=True)
@@ -213,6 +219,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _demo(out: Path) -> int:
+    from fastfreq import report  # loads matplotlib, an extra
+
     images, labels = demo.load_digits()
     results, sensitivities = {}, {}
     for name in demo.NETWORKS:

@@ -105,8 +105,8 @@ def heatmap(
     """
     eps = _checks.check_eps(eps)
     chosen = conventions.resolve(convention).replace(clip=clip)
-    if not -(2**63) <= seed < 2**63:
-        raise ValueError(f"expected a `seed` of 64 bits, got {seed}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"expected a `seed` from 0 to 2**64 - 1, got {seed}")
     if share_stem and chosen.clip:
         raise ValueError("expected clip=False with share_stem=True: clipping is not linear, got a clipping convention")
     if share_stem and (compile or layers):
