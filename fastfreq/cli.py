@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import operator
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -190,10 +189,12 @@ def _gradient(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    shards = [load(path) for path in options.shards]
-    if not all(isinstance(shard, type(shards[0])) for shard in shards):
-        raise ValueError("expected shards of one kind, got heat maps and gradient maps")
-    merged = functools.reduce(operator.add, shards)
+    merged: Any = load(options.shards[0])
+    for path in options.shards[1:]:
+        shard = load(path)
+        if not isinstance(shard, type(merged)):
+            raise ValueError(f"expected shards of one kind, {path} is of another than {options.shards[0]}")
+        merged = merged + shard
     merged.save(options.out)
     print(f"wrote {options.out}")
     return 0
