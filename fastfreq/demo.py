@@ -35,9 +35,9 @@ def load_digits(split: Literal["train", "test"] = "test") -> tuple[Tensor, Tenso
         from sklearn.datasets import load_digits as load_sklearn_digits
     except ImportError as error:
         raise ImportError("expected scikit-learn for the digits; pip install 'fastfreq[demo]'") from error
-    digits = load_sklearn_digits()
-    images = torch.from_numpy(digits.images).float()[:, None] / 16
-    labels = torch.from_numpy(digits.target).long()
+    pixels, target = load_sklearn_digits(return_X_y=True)
+    images = torch.as_tensor(pixels).float().view(-1, 1, 8, 8) / 16
+    labels = torch.as_tensor(target).long()
     held_out = torch.arange(len(labels)) % 9 >= 5
     keep = held_out if split == "test" else ~held_out
     return images[keep], labels[keep]

@@ -1,0 +1,24 @@
+"""Results as matplotlib figures. The only package that imports matplotlib, and never pyplot: no display, no state."""
+
+try:
+    import matplotlib as _matplotlib  # noqa: F401
+except ImportError as error:
+    raise ImportError("expected matplotlib for plots; pip install 'fastfreq[plots]'") from error
+
+from ._frame import figure_png, save_png
+from .curves import plot_radial, plot_sensitivity
+from .gallery import plot_basis_gallery
+from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
+
+__all__ = [
+    "figure_png",
+    "plot_basis_gallery",
+    "plot_comparison",
+    "plot_effective_eps",
+    "plot_heatmap",
+    "plot_heatmaps",
+    "plot_layers",
+    "plot_radial",
+    "plot_sensitivity",
+    "save_png",
+]

@@ -1,0 +1,242 @@
+"""Results -> one HTML file that opens anywhere, offline, and explains itself."""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastfreq import plots
+from fastfreq.core import fourier, store
+from fastfreq.core.results import HeatmapResult
+from fastfreq.core.sensitivity import SensitivityResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; }
+body { font: 17px/1.6 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
+figcaption, .small { font-size: 16px; opacity: .8; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 16px; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
+pre { overflow-x: auto; padding: 1rem; border: 1px solid var(--line); border-radius: 6px; font-size: 16px; }
+"""
+
+_HOW_TO_READ = """
+<p>Each cell of a map is one experiment: a wave of a single spatial frequency is added to every image, and the cell
+shows how many images the network then gets wrong. The centre is zero frequency, a uniform change of brightness. The
+further from the centre, the finer the wave: the axes count how often it repeats across the image, vertically and
+horizontally. Opposite cells are the same wave, so every map is symmetric about its centre.</p>
+<p>Photographs and digits keep most of their energy near the centre. A naturally trained network usually leans on
+everything it can find, fine detail included: its map is dark only around the centre, and errors rise away from it.
+Networks trained with noise or against attacks ignore fine waves, so the rim of their map is dark, and they pay for it
+near the centre, where they now find their evidence. Robust at one place is not robust everywhere: that is the
+trade-off.</p>
+<p>Two traps. A map of one colour rarely means a robust network: more often the wave never reached it, because it was
+added after normalisation, or the norm is too small or too large. And the norm <i>eps</i> is counted for each colour
+channel; clipping to valid pixel values takes a little of it away, most where images are very dark or very bright.</p>
+"""
+
+
+def write_report(
+    results: Mapping[str, HeatmapResult],
+    path: str | Path,
+    *,
+    title: str = "Which frequencies break it?",
+    sensitivities: Mapping[str, SensitivityResult] | None = None,
+    example: Any = None,
+    notes: Sequence[str] = (),
+    pngs: bool = False,
+) -> Path:
+    """Write one self-contained HTML page: pictures inside, no scripts, nothing loaded from elsewhere.
+
+    Args:
+        results: name -> heat map; several are drawn side by side and compared in pairs where that is possible.
+        path: of the page; written all or nothing.
+        title: of the page.
+        sensitivities: name -> gradient map, drawn in a section of their own.
+        example: an image (c, h, w) in [0, 1] that is shown with perturbations added.
+        notes: paragraphs on the data and the models.
+        pngs: also write every picture as a PNG beside the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: no results.
+    """
+    if not results:
+        raise ValueError("expected at least one result, as in {'resnet50': result}, got none")
+    page = _Page(Path(path), pngs)
+    page.add(f"<h1>{html.escape(title)}</h1>")
+    page.add(*(f"<p>{html.escape(note)}</p>" for note in notes))
+    page.section("In short")
+    page.add(_summary_table(results), *(f"<p>{html.escape(line)}</p>" for line in _comparisons_in_words(results)))
+    page.section("Error at every frequency")
+    page.picture("maps", plots.plot_heatmaps(results), "Scale from 0 to 1 on every map; zero frequency in the centre.")
+    page.section("How to read this map")
+    page.add(_HOW_TO_READ)
+    page.section("By distance from the centre")
+    complete = {name: r for name, r in results.items() if not np.isnan(r.error).any()}
+    if complete:
+        page.picture("radial", plots.plot_radial(complete), "Bands are 95 % intervals over images.")
+    _add_details(page, results)
+    _add_pairs(page, results)
+    for name, result in (sensitivities or {}).items():
+        page.section(f"From one backward pass per image: {name}")
+        page.picture(f"gradient-{name}", result.plot(), "First-order sensitivity of the loss; see the documentation.")
+    first = next(iter(results.values()))
+    page.section("What was added to the images")
+    gallery = plots.plot_basis_gallery(first.shape[1:], convention=first.convention, eps=first.eps, image=example)
+    page.picture("basis", gallery, "Basis images, and an image with each of them added." if example is not None else "")
+    page.section("Settings")
+    page.add(_settings_table(results), _repeat(first))
+    page.write(title)
+    return page.path
+
+
+class _Page:
+    """Pieces of the page as they are added."""
+
+    def __init__(self, path: Path, pngs: bool) -> None:
+        self.path, self._pngs = path, pngs
+        self._body: list[str] = []
+
+    def add(self, *pieces: str) -> None:
+        self._body.extend(pieces)
+
+    def section(self, title: str) -> None:
+        self.add(f"<h2>{html.escape(title)}</h2>")
+
+    def picture(self, name: str, figure: Figure, caption: str) -> None:
+        data = plots.figure_png(figure)
+        if self._pngs:
+            file = self.path.parent / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('.-')}.png"
+            with store.atomic_path(file) as temporary:
+                temporary.write_bytes(data)
+        encoded = base64.b64encode(data).decode()
+        alt = html.escape(caption or name, quote=True)
+        self.add(
+            f'<figure><img alt="{alt}" src="data:image/png;base64,{encoded}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+
+    def write(self, title: str) -> None:
+        body = "\n".join(self._body)
+        store.write_text(
+            self.path,
+            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n",
+        )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f'<div class="wide"><table>{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table></div>'
+
+
+def _bands(result: HeatmapResult) -> list[str]:
+    """Mean error in the inner quarter, the middle and the outer half of the map's radii."""
+    radius = fourier.radius(fourier.centred_grid(result.size), result.shape[1:]) / (min(result.size) / 2)
+    cells = [radius <= 0.25, (radius > 0.25) & (radius <= 0.75), radius > 0.75]
+    with np.errstate(invalid="ignore"):
+        return [f"{np.nanmean(result.error[c]):.3f}" if np.isfinite(result.error[c]).any() else "-" for c in cells]
+
+
+def _summary_table(results: Mapping[str, HeatmapResult]) -> str:
+    rows = []
+    for name, result in results.items():
+        low, high = (_interval.reshape(-1) for _interval in result.interval())
+        worst = int(np.nanargmax(result.error))
+        ky, kx = (int(k) for k in fourier.centred_grid(result.size).reshape(-1, 2)[worst])
+        where = f"{result.error.reshape(-1)[worst]:.3f} [{low[worst]:.3f}, {high[worst]:.3f}] at ({ky}, {kx})"
+        rows.append([name, f"{result.clean_error:.3f}", *_bands(result), where])
+    head = ["network", "clean error", "low frequencies", "middle", "high", "worst, 95 % interval, (ky, kx)"]
+    return _table(head, rows) + '<p class="small">Mean error of the inner quarter, the middle half and the rest.</p>'
+
+
+def _pairs(results: Mapping[str, HeatmapResult]) -> list[tuple[str, str]]:
+    """Neighbours of the first model and, with few models, every pair."""
+    names = list(results)
+    return list(itertools.combinations(names, 2)) if len(names) <= 3 else [(names[0], other) for other in names[1:]]
+
+
+def _comparisons_in_words(results: Mapping[str, HeatmapResult]) -> list[str]:
+    lines = []
+    for a, b in _pairs(results):
+        try:
+            comparison = results[a].compare(results[b])
+        except ValueError as error:
+            lines.append(f"{a} and {b} cannot be compared image by image: {error}.")
+            continue
+        sure, difference = comparison.significant(), comparison.difference
+        better, worse = int((sure & (difference > 0)).sum()), int((sure & (difference < 0)).sum())
+        lines.append(
+            f"{a} is more robust than {b} in {better} of {sure.size} cells and less robust in {worse}; in the others "
+            f"the difference may be chance (McNemar's test on the same images, false discovery rate 5 %)."
+        )
+    return lines
+
+
+def _add_pairs(page: _Page, results: Mapping[str, HeatmapResult]) -> None:
+    drawn = False
+    for a, b in _pairs(results):
+        try:
+            comparison = results[a].compare(results[b])
+        except ValueError:
+            continue  # said in words above
+        if not drawn:
+            page.section("Where two networks differ")
+            drawn = True
+        page.picture(f"{b}-minus-{a}", plots.plot_comparison(comparison, names=(a, b)), f"{b} against {a}.")
+
+
+def _add_details(page: _Page, results: Mapping[str, HeatmapResult]) -> None:
+    page.section("More than the perturbation-free error")
+    for name, result in results.items():
+        page.picture(f"difference-{name}", result.plot(difference=True), f"{name}: error minus clean error.")
+        for metric in result.metrics[1:]:
+            page.picture(f"{metric}-{name}", result.plot(metric=metric), f"{name}: {metric}.")
+        if result.layers:
+            page.picture(f"layers-{name}", plots.plot_layers(result), f"{name}: relative change of hidden layers.")
+        if result.convention.clip:
+            caption = f"{name}: norm per channel that clipping left of eps = {result.eps:g}."
+            page.picture(f"effective-eps-{name}", plots.plot_effective_eps(result), caption)
+
+
+def _settings_table(results: Mapping[str, HeatmapResult]) -> str:
+    rows = []
+    for name, r in results.items():
+        c = r.convention
+        settings = {
+            "convention": f"{c.name}: phase {c.phase:.4g}, sign per {c.signs}, clip {c.clip}",
+            "eps (L2 per channel, pixels in [0, 1])": f"{r.eps:g}",
+            "images": f"{r.n_images} of {r.shape[0]} x {r.shape[1]} x {r.shape[2]}",
+            "map": f"{r.size[0]} x {r.size[1]}, {len(r.frequencies)} distinct frequencies evaluated",
+            "seed": str(r.seed),
+            **r.details,
+        }
+        rows += [[name, key, value] for key, value in settings.items()]
+    return _table(["network", "setting", "value"], rows)
+
+
+def _repeat(result: HeatmapResult) -> str:
+    code = (
+        "import fastfreq as ff\n"
+        f"result = ff.heatmap(model, images, labels, eps={result.eps:g}, size={result.size}, seed={result.seed},\n"
+        f"                    convention={result.convention!r})\n"
+        "result.plot()"
+    ).replace("Convention(", "ff.Convention(")
+    return f"<p>The same figures again:</p><pre>{html.escape(code)}</pre>"
