@@ -26,7 +26,8 @@ body { font: 17px/1.6 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; p
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 figcaption, .small { font-size: 16px; opacity: .8; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 16px; }
+.wide { overflow-x: auto; } .wide img { max-width: none; width: max(100%, 44rem); }
+table { border-collapse: collapse; font-size: 16px; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
 pre { overflow-x: auto; padding: 1rem; border: 1px solid var(--line); border-radius: 6px; font-size: 16px; }
 """
@@ -125,8 +126,10 @@ class _Page:
                 temporary.write_bytes(data)
         encoded = base64.b64encode(data).decode()
         alt = html.escape(caption or name, quote=True)
+        width, height = figure.get_size_inches()
+        wide = ' class="wide"' if width > 1.7 * height else ""  # scrolls on a phone instead of shrinking
         self.add(
-            f'<figure><img alt="{alt}" src="data:image/png;base64,{encoded}">'
+            f'<figure{wide}><img alt="{alt}" src="data:image/png;base64,{encoded}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
 
@@ -204,7 +207,7 @@ def _add_pairs(page: _Page, results: Mapping[str, HeatmapResult]) -> None:
 
 
 def _add_details(page: _Page, results: Mapping[str, HeatmapResult]) -> None:
-    page.section("More than the perturbation-free error")
+    page.section("Map by map")
     for name, result in results.items():
         page.picture(f"difference-{name}", result.plot(difference=True), f"{name}: error minus clean error.")
         for metric in result.metrics[1:]:
