@@ -113,6 +113,7 @@ class _Sums:
         self.frequencies = torch.from_numpy(frequencies).to(device)
         # a real FFT holds the half plane of the canonical frequencies, at (ky mod h, kx mod w)
         self.rows, self.columns = self.frequencies[:, 0] % h, self.frequencies[:, 1] % w
+        self.flat = self.rows * (w // 2 + 1) + self.columns
         half = np.stack(np.meshgrid(np.arange(h), np.arange(w // 2 + 1), indexing="ij"), axis=-1)
         rings = fourier.ring(half, (h, w))
         # cells of the half plane that stand for two of the whole plane
@@ -152,12 +153,15 @@ class _Sums:
             self._add_prediction(pixels, logits, chunk, eps, margins, convention, seed)
 
     def _add_power(self, gradient: Tensor, labels: Tensor, classes: int) -> None:
-        power = torch.fft.rfft2(gradient, norm="ortho").abs().square().double()
-        each = power[:, :, self.rows, self.columns]
-        self.power += each.sum(dim=0).T
-        self.squares += each.sum(dim=1).square().sum(dim=0)
-        share = power.new_zeros(len(gradient), self.number_of_rings)
-        share.index_add_(1, self.rings, power.sum(dim=1).reshape(len(gradient), -1) * self.weight)
+        n, c = gradient.shape[:2]
+        spectrum = torch.fft.rfft2(gradient, norm="ortho")
+        power = (spectrum.real.square() + spectrum.imag.square()).view(n, c, -1)
+        each = power.index_select(2, self.flat)
+        self.power += each.sum(dim=0, dtype=torch.float64).T
+        total = power.sum(dim=1).double()
+        self.squares += total.index_select(1, self.flat).square().sum(dim=0)
+        share = total.new_zeros(n, self.number_of_rings)
+        share.scatter_add_(1, self.rings.expand(n, -1), total * self.weight)
         # an image whose gradient vanishes entirely has no shares; its zeros keep the mean defined
         share /= share.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
         self.ring += torch.stack([share.sum(dim=0), share.square().sum(dim=0)], dim=1)
