@@ -17,7 +17,7 @@ from fastfreq.core.loading import load
 from fastfreq.core.pixels import NormalizedModel
 from fastfreq.core.results import HeatmapResult
 from fastfreq.core.sensitivity import SensitivityResult
-from fastfreq.data import ImageData, load_data
+from fastfreq.data import ImageData, Preprocessing, load_data
 from fastfreq.inputs.gradient import gradient_heatmap
 from fastfreq.inputs.heatmap import heatmap
 from fastfreq.models import LoadedModel, load_model
@@ -93,6 +93,8 @@ def _add_model_and_data(verb: argparse.ArgumentParser) -> None:
         "--data", required=True, type=Path, help="a folder of classes, a folder with labels.csv, or an .npz"
     )
     verb.add_argument("--limit", type=int, help="take this many images, spread evenly over the data")
+    verb.add_argument("--resize", type=int, metavar="N", help="shorter side of FILE.py models' images, before the crop")
+    verb.add_argument("--crop", type=int, metavar="N", help="side of the centre crop of FILE.py models' images")
     verb.add_argument("--mean", type=float, nargs="+", metavar="M", help="normalise FILE.py models inside: mean ...")
     verb.add_argument("--std", type=float, nargs="+", metavar="S", help="... and standard deviation per channel")
     verb.add_argument("--seed", type=int, default=0, help="key of the random signs; default: %(default)s")
@@ -111,11 +113,18 @@ def _model_and_data(options: argparse.Namespace) -> tuple[LoadedModel, ImageData
         loaded = LoadedModel(
             NormalizedModel(model, mean=options.mean, std=options.std).eval(), loaded.name, loaded.preprocessing
         )
+    if options.crop is not None:
+        if loaded.preprocessing is not None:
+            raise ValueError(f"expected no --crop, {options.model} already knows its preprocessing")
+        geometry = Preprocessing((options.crop, options.crop), options.resize)
+        loaded = LoadedModel(loaded.model, loaded.name, geometry)
+    elif options.resize is not None:
+        raise ValueError("expected --crop with --resize")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     loaded.model.to(device)
     classes = None
     if loaded.preprocessing is not None:  # known size: ask the model, so that labels of a partial folder are refused
-        with torch.inference_mode():
+        with torch.inference_mode():  # colour images, as files are decoded
             classes = logits_of(loaded.model(torch.zeros(1, 3, *loaded.preprocessing.size, device=device))).shape[1]
     data = load_data(options.data, preprocessing=loaded.preprocessing, limit=options.limit, num_classes=classes)
     return loaded, data

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import fastfreq as ff
@@ -51,6 +54,20 @@ def test_shards_of_several_runs_merge(job):
     assert main(["report", "merged.npz", "--out", "page"]) == 0
 
 
+def test_photographs_are_resized_and_cropped(job, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i, size in enumerate([(20, 31), (25, 17)]):
+            pixels = np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    words = [*job, "--eps", "3", "--resize", "10", "--crop", "8", "--data", "photos", "--out", "out"]
+    assert main(["heatmap", *words]) == 2  # two folders cannot be matched to four classes
+    for name in ("c", "d"):
+        shutil.copytree(tmp_path / "photos" / "a", tmp_path / "photos" / name)
+    assert main(["heatmap", *words]) == 0
+    assert ff.load("out/map.npz").shape == (3, 8, 8)
+
+
 def test_gradient(job, tmp_path):
     assert main(["gradient", *job, "--eps", "2", "--out", "out"]) == 0
     assert ff.load("out/gradient.npz").predicted_error.shape == (8, 8)
@@ -71,6 +88,7 @@ def test_mistakes_end_in_one_line(job, capsys):
         (["heatmap", *job, "--eps", "2", "--shard", "3"], "--shard as I/N"),
         (["heatmap", *job, "--eps", "2", "--share-stem"], "clip=False"),
         (["heatmap", *job, "--eps", "2", "--layers", "9"], "expected a layer named as in"),
+        (["heatmap", *job, "--eps", "2", "--resize", "9"], "--crop with --resize"),
         (["report", "missing.npz"], "found no file"),
         (["heatmap", *job[:-4], "--eps", "2"], "--mean and --std together"),
     ):
