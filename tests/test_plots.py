@@ -49,7 +49,7 @@ def test_errors_have_one_scale_and_differences_a_symmetric_one(result):
 def test_titles_carry_the_settings_and_formulas_are_not_parsed(result):
     figure = plots.plot_heatmaps({"net $x^$": result})
     assert "net $x^$" in figure.axes[0].get_title()
-    title = map_of(result.plot())[0].get_title()
+    title = result.plot().get_suptitle()
     assert "eps 2" in title and "yin2019" in title and "10 images" in title
     assert plots.figure_png(figure).startswith(b"\x89PNG")
 

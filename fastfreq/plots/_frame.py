@@ -66,15 +66,24 @@ def plain(text: Text) -> Text:
     return text
 
 
-def set_title(axes: Axes, text: str, *, width: int = 60, size: float = 10) -> None:
-    """A title wrapped at `width` characters; lines of `text` stay lines."""
-    lines = [piece for line in text.split("\n") for piece in (textwrap.wrap(line, width) or [""])]
-    plain(axes.set_title("\n".join(lines), fontsize=size))
+def _wrap(text: str, width: int) -> str:
+    """`text` wrapped at `width` characters; its own lines stay lines."""
+    return "\n".join(piece for line in text.split("\n") for piece in (textwrap.wrap(line, width) or [""]))
+
+
+def set_title(axes: Axes, text: str, *, width: int, size: float = 10) -> None:
+    """A title of one panel."""
+    plain(axes.set_title(_wrap(text, width), fontsize=size))
+
+
+def set_heading(figure: Figure, text: str, *, width: int = 68) -> None:
+    """A title of the whole figure, which may be wider than a tall map."""
+    plain(figure.suptitle(_wrap(text, width), fontsize=10))
 
 
 def set_caption(figure: Figure, text: str, *, width: int = 75) -> None:
     """A small line below everything else."""
-    plain(figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=9, color="#444444"))
+    plain(figure.supxlabel(_wrap(text, width), fontsize=9, color="#444444"))
 
 
 def extent(size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -150,7 +159,7 @@ def draw_map(
 def map_height(size: tuple[int, int], width: float) -> float:
     """Height in inches of a map drawn `width` inches wide, within reason for very oblong images."""
     rows, columns = size
-    return min(max(width * rows / columns, 0.8), 2.5 * width)
+    return min(max(width * rows / columns, 0.8), 1.8 * width)
 
 
 def grid(count: int, *, most: int = 4) -> tuple[int, int]:

@@ -49,14 +49,16 @@ def plot_basis_gallery(
     offset = columns - len(chosen)
     if pixels is not None:
         _show(panels[1, 0], pixels)
-        _frame.set_title(panels[1, 0], "unperturbed", size=9)
+        _frame.set_title(panels[1, 0], "unperturbed", width=24, size=9)
     for k, ((ky, kx), name) in enumerate(chosen.items(), start=offset):
         basis = fourier.basis_image((ky, kx), shape, convention.phase)
         _show(panels[0, k], 0.5 + 0.5 * basis[None] / np.sqrt(2 / basis.size))
-        _frame.set_title(panels[0, k], f"{name}\n({ky}, {kx})".strip(), size=9)
+        _frame.set_title(panels[0, k], f"{name}\n({ky}, {kx})".strip(), width=24, size=9)
         if pixels is not None:
             _show(panels[1, k], np.clip(pixels + eps * basis, 0, 1))
-            _frame.set_title(panels[1, k], f"peak change\n{255 * eps * np.abs(basis).max():.0f} / 255", size=9)
+            _frame.set_title(
+                panels[1, k], f"peak change\n{255 * eps * np.abs(basis).max():.0f} / 255", width=24, size=9
+            )
     clipped = "" if convention.clip or pixels is None else " Clipped for display only."
     caption = f"(ky, kx) in cycles per image; eps {eps:g} per channel, {convention.name}.{clipped}"
     _frame.set_caption(figure, caption, width=16 * columns)

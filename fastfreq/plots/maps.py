@@ -51,15 +51,15 @@ def plot_heatmap(result: HeatmapResult, *, metric: str = "error", difference: bo
         limits, cmap = _frame.symmetric_limits(values), _frame.DIVERGING
     else:
         limits, cmap = ((0.0, 1.0) if metric == "error" else _frame.own_limits(values)), _frame.SEQUENTIAL
-    figure = _frame.new_figure(6.0, _frame.map_height(result.size, 4.2) + 1.7)
+    figure = _frame.new_figure(6.0, _frame.map_height(result.size, 4.2) + 1.4)
     axes = figure.add_subplot()
     image = _frame.draw_map(axes, values, limits=limits, cmap=cmap)
     label = f"{metric} minus clean {metric}" if difference else metric
     bar = figure.colorbar(image, ax=axes, shrink=0.9, label=label)
     _frame.plain(bar.ax.yaxis.label)
-    _frame.set_title(axes, f"{label} per frequency\n{_settings(result)}, clean {metric} {clean:.3f}")
+    _frame.set_heading(figure, f"{label} per frequency\n{_settings(result)}, clean {metric} {clean:.3f}")
     half = _half_width(result, metric)
-    _frame.set_caption(figure, f"95 % interval of a cell: typically +- {half:.2g}.{_grey_note(values)}")
+    _frame.set_caption(figure, f"95 % interval of a cell: typically ± {half:.2g}.{_grey_note(values)}")
     return figure
 
 
@@ -120,14 +120,14 @@ def plot_comparison(comparison: Comparison, *, names: tuple[str, str] = ("first 
         names: what to call the two models.
     """
     values = comparison.difference
-    figure = _frame.new_figure(6.0, _frame.map_height(comparison.first.size, 4.2) + 2.0)
+    figure = _frame.new_figure(6.0, _frame.map_height(comparison.first.size, 4.2) + 1.7)
     axes = figure.add_subplot()
     image = _frame.draw_map(axes, values, limits=_frame.symmetric_limits(values), cmap=_frame.DIVERGING)
     figure.colorbar(image, ax=axes, shrink=0.9, label="difference of errors")
     chance = ~comparison.significant() & ~np.isnan(values)
     _hatch(axes, chance)
     first, second = names
-    _frame.set_title(axes, f"error of {second}\nminus error of {first}\n{_settings(comparison.first)}")
+    _frame.set_heading(figure, f"error of {second}\nminus error of {first}\n{_settings(comparison.first)}")
     _frame.set_caption(
         figure,
         f"Red: {first} is more robust. Blue: {second} is more robust. Hatched: may be chance "
@@ -177,11 +177,11 @@ def plot_effective_eps(result: HeatmapResult) -> Figure:
     values = result.effective_eps
     low, _ = _frame.own_limits(values)
     limits = (min(low, 0.9 * result.eps), result.eps)
-    figure = _frame.new_figure(6.0, _frame.map_height(result.size, 4.2) + 1.7)
+    figure = _frame.new_figure(6.0, _frame.map_height(result.size, 4.2) + 1.4)
     axes = figure.add_subplot()
     image = _frame.draw_map(axes, values, limits=limits)
     figure.colorbar(image, ax=axes, shrink=0.9, label="L2 norm per channel")
-    _frame.set_title(axes, f"perturbation left after clipping\n{_settings(result)}")
+    _frame.set_heading(figure, f"perturbation left after clipping\n{_settings(result)}")
     finite = values[np.isfinite(values)]
     mean = f"Mean over cells: {finite.mean():.3g} of {result.eps:g}." if finite.size else "Not sampled."
     _frame.set_caption(figure, mean + _grey_note(values))
