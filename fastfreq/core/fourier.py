@@ -65,7 +65,10 @@ def unique_frequencies(shape: tuple[int, int], size: tuple[int, int] | None = No
         ``frequencies[cells[a, b]]`` the representative of the map's cell (a, b).
     """
     grid = canonical(centred_grid(size or shape), shape)
-    frequencies, cells = np.unique(grid.reshape(-1, 2), axis=0, return_inverse=True)
+    width = 2 * shape[1]  # signed columns fit, so that one integer orders the pairs by row, then column
+    keys, cells = np.unique(grid[..., 0] * width + grid[..., 1], return_inverse=True)
+    columns = (keys + shape[1]) % width - shape[1]
+    frequencies = np.stack([(keys - columns) // width, columns], axis=1)
     return frequencies, cells.reshape(grid.shape[:2]).astype(np.int64)
 
 

@@ -19,6 +19,7 @@ from ._stem import SharedStem
 from ._stream import Chunk
 
 BLOCK = 512  # frequencies between two read-backs: bounds every buffer, whatever the map's size
+_AHEAD_BYTES = 4 << 20  # of network input made in one call on a CPU: it stays in the last-level cache
 _NORM_SAMPLE = 32  # the norm left after clipping is measured on images whose id is a multiple of this
 
 
@@ -103,6 +104,12 @@ class Loop:
         m = min(images, self.batch_size)
         return (max(1, self.batch_size // m) if m == images and self.stem is None else 1), m
 
+    def _ahead(self, images: Tensor, batch: int) -> int:
+        """Forward passes whose input is made in one call: on a CPU a small batch costs less than the call itself."""
+        if self.network.device.type != "cpu" or self.stem is not None:
+            return 1
+        return max(1, _AHEAD_BYTES // (batch * images[0].numel() * self.network.dtype.itemsize))
+
     def _halve(self, error: Exception) -> None:
         if self.batch_size == 1:
             raise RuntimeError("expected one image to fit in memory, it does not; use a smaller precision") from error
@@ -159,30 +166,31 @@ class Loop:
             at = 0
             while at < len(block):
                 k, m = self._steps(n)
-                rows = slice(at, at + k)
+                rows = slice(at, at + k * self._ahead(chunk.images, k * m))
                 try:
                     basis = None if self.stem is None else self._stem_basis(chunk.images, block[rows])
                     for i in range(0, n, m):
                         part = slice(i, i + m)
+                        labels, drawn, changes = chunk.labels[part], signs[rows, part], None
                         if basis is not None and responses is not None:
-                            logits = self._given(responses[part], basis, signs[rows, part])
+                            logits = self._given(responses[part], basis, drawn)
                         else:
-                            logits = self._forward(chunk.images[part], block[rows], signs[rows, part])
-                        labels = chunk.labels[part]
+                            before = [a[part] for a in activations]
+                            logits, changes = self._logits(chunk.images[part], block[rows], drawn, k, before)
                         shaped = logits.view(-1, len(labels), logits.shape[-1])
                         wrong[rows, part] = shaped.argmax(dim=-1) != labels
                         finite[rows, part] = torch.isfinite(shaped).all(dim=-1)
                         for j, metric in enumerate(self.metrics.values()):
                             values[j, rows, part] = per_image(metric, logits.float(), labels, len(shaped)).float()
-                        for j, (name, before) in enumerate(zip(self._layers, activations, strict=True)):
-                            layers[j, :, rows, part] = _change(self._activations[name], before[part], len(shaped))
+                        if changes is not None:
+                            layers[:, :, rows, part] = changes
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
                     # values are assigned, not accumulated: doing a batch again changes nothing
                     self._halve(error)
                     continue
-                at += k
+                at += len(block[rows])
                 if device.type == "cpu":
                     progress(n * len(block[rows]))
             norms = self._norms_left(chunk, block, signs)
@@ -214,10 +222,26 @@ class Loop:
         assert self.stem is not None
         return self.stem(torch.addmm(responses, signs[0].to(basis.dtype), basis))
 
-    def _forward(self, images: Tensor, frequencies: Tensor, signs: Tensor) -> Tensor:
+    def _logits(
+        self, images: Tensor, frequencies: Tensor, signs: Tensor, each: int, before: list[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits (f n, classes), frequency-major, from passes of `each` frequencies; (layers, 3, f, n) changes."""
         if self.network.device.type == "cuda" and not self._layers:
-            return self._graphed(images, frequencies, signs)
-        return self.forward(self.perturbed(images, frequencies, signs))
+            return self._graphed(images, frequencies, signs), None
+        batches = self.perturbed(images, frequencies, signs).split(each * len(images))
+        if len(batches) == 1 and not self._layers:
+            return self.forward(batches[0]), None
+        logits, changes = [], []
+        for batch in batches:
+            logits.append(self.forward(batch))
+            changes.append(self._changes(before, len(batch) // len(images)))
+        return torch.cat(logits), torch.cat(changes, dim=2) if self._layers else None
+
+    def _changes(self, before: list[Tensor], frequencies: int) -> Tensor:
+        """(layers, 3, f, n) of the activations that the last pass left."""
+        pairs = zip(self._layers, before, strict=True)
+        found = [_change(self._activations[name], clean, frequencies) for name, clean in pairs]
+        return torch.stack(found) if found else torch.empty(0)
 
     def _graphed(self, images: Tensor, frequencies: Tensor, signs: Tensor) -> Tensor:
         """`forward(perturbed(...))` replayed from a CUDA graph, captured once per shape."""
