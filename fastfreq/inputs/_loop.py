@@ -106,9 +106,12 @@ class Loop:
 
     def _ahead(self, images: Tensor, batch: int) -> int:
         """Forward passes whose input is made in one call: on a CPU a small batch costs less than the call itself."""
-        if self.network.device.type != "cpu" or self.stem is not None:
+        if self.network.device.type != "cpu":
             return 1
-        return max(1, _AHEAD_BYTES // (batch * images[0].numel() * self.network.dtype.itemsize))
+        each = images[0].numel() * batch * self.network.dtype.itemsize
+        if self.stem is not None:  # one response in each channel serves all images
+            each = images.shape[1] * self.stem.bytes_per_image
+        return max(1, _AHEAD_BYTES // each)
 
     def _halve(self, error: Exception) -> None:
         if self.batch_size == 1:
@@ -172,8 +175,9 @@ class Loop:
                     for i in range(0, n, m):
                         part = slice(i, i + m)
                         labels, drawn, changes = chunk.labels[part], signs[rows, part], None
-                        if basis is not None and responses is not None:
-                            logits = self._given(responses[part], basis, drawn)
+                        if self.stem is not None and basis is not None and responses is not None:
+                            pairs = zip(basis, drawn, strict=True)
+                            logits = torch.cat([self.stem(self.stem.moved(responses[part], *pair)) for pair in pairs])
                         else:
                             before = [a[part] for a in activations]
                             logits, changes = self._logits(chunk.images[part], block[rows], drawn, k, before)
@@ -200,27 +204,23 @@ class Loop:
             yield Block(wrong.cpu(), values.double().cpu(), layers.double().cpu(), norms.cpu())
 
     def _stem_basis(self, images: Tensor, frequencies: Tensor) -> Tensor:
-        """(c, outputs): the first layer's response to one frequency in each channel."""
+        """What `SharedStem.moved` adds: the first layer's response to each frequency."""
         assert self.stem is not None
         c, h, w = images.shape[1:]
         std = self.network.std
         waves = kernels.fourier_perturb(
             images.new_zeros((1, c, h, w), dtype=torch.float32),
             frequencies,
-            torch.ones(1, 1, c, dtype=torch.int8, device=images.device),
+            torch.ones(len(frequencies), 1, c, dtype=torch.int8, device=images.device),
             eps=self.eps,
             phase=self.convention.phase,
             clip=False,
             mean=None if std is None else torch.zeros_like(std),
             std=std,
         )
-        each = torch.diag_embed(waves.permute(0, 2, 3, 1)).permute(0, 3, 4, 1, 2).reshape(c, c, h, w)
+        each = torch.diag_embed(waves.permute(0, 2, 3, 1)).permute(0, 3, 4, 1, 2).reshape(-1, c, h, w)
         layout = torch.channels_last if self.network.channels_last else torch.contiguous_format
-        return self.stem.basis(each.to(self.network.dtype).contiguous(memory_format=layout))[0]
-
-    def _given(self, responses: Tensor, basis: Tensor, signs: Tensor) -> Tensor:
-        assert self.stem is not None
-        return self.stem(torch.addmm(responses, signs[0].to(basis.dtype), basis))
+        return self.stem.basis(each.to(self.network.dtype).contiguous(memory_format=layout))
 
     def _logits(
         self, images: Tensor, frequencies: Tensor, signs: Tensor, each: int, before: list[Tensor]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ._network import Network
 
 _TOLERANCE = 1e-3  # of the largest logit, in float32: rounding stays near 1e-5, a wrong stem near 1
+_LONG = 1 << 17  # outputs from which one addition per image is faster than gathering the sums first
 
 
 class SharedStem:
@@ -35,6 +36,7 @@ class SharedStem:
         self._linear.bias = None
         self._forward = self._stem.forward
         self._shape: torch.Size | None = None
+        self._scratch: Tensor | None = None
         self._check(example)
 
     def _check(self, example: Tensor) -> None:
@@ -71,10 +73,42 @@ class SharedStem:
         return self._flat(self._linear(batch))
 
     def basis(self, waves: Tensor) -> Tensor:
-        """(f, c, outputs) responses to waves (f c, c, h, w), each in one channel, eps and normalisation included."""
+        """Responses b_c to waves (f c, c, h, w), each in one channel, eps and normalisation included.
+
+        (f, c, outputs), or on a CPU (f, 2^(c - 1), outputs): the sums b_0 +- b_1 +- b_2 that signs can make, up to
+        a sign of the whole.
+        """
         channels = waves.shape[1]
         response = self._response(waves)
-        return response.view(-1, channels, response.shape[1])
+        each = response.view(-1, channels, response.shape[1])
+        if not self._few_sums(channels):
+            return each
+        sums = each[:, :1]
+        for c in range(1, channels):
+            sums = torch.cat([sums + each[:, c : c + 1], sums - each[:, c : c + 1]], dim=1)
+        return sums
+
+    def moved(self, responses: Tensor, basis: Tensor, signs: Tensor) -> Tensor:
+        """The responses (n, outputs) of images moved by one frequency's `basis` with signs (n, c).
+
+        The memory is written again by the next call: fresh pages cost a CPU more than the sum.
+        """
+        if self._scratch is None or self._scratch.shape != responses.shape:
+            self._scratch = torch.empty_like(responses)
+        out, channels = self._scratch, signs.shape[1]
+        if not self._few_sums(channels):
+            return torch.addmm(responses, signs.to(basis.dtype), basis, out=out)
+        which = ((signs[:, 1:] != signs[:, :1]).long() << torch.arange(channels - 1)).sum(dim=1)
+        if responses.shape[1] < _LONG:
+            which += len(basis) * (signs[:, 0] < 0)
+            return torch.index_select(torch.cat([basis, -basis]), 0, which, out=out).add_(responses)
+        for i, (row, sign) in enumerate(zip(which.tolist(), signs[:, 0].tolist(), strict=True)):
+            torch.add(responses[i], basis[row], alpha=sign, out=out[i])
+        return out
+
+    def _few_sums(self, channels: int) -> bool:
+        """Whether the sums b_0 +- b_1 +- b_2 over channels are few enough to be made once for all images."""
+        return self._network.device.type == "cpu" and channels <= 4
 
     def _flat(self, response: Tensor) -> Tensor:
         if self._network.channels_last and response.ndim == 4:
