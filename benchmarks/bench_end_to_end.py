@@ -29,7 +29,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # an untrained network gives way to a small eps, and what is timed does not depend on it
 # name, side, eps, images, frequencies, batch; sized so that one round is some seconds on two cores
-SMALL, LARGE = ("resnet20", 32, 4.0, 256, 64, 64), ("resnet18", 224, 0.5, 16, 48, 4)
+SMALL, LARGE = ("resnet20", 32, 4.0, 256, 64, 64), ("resnet18", 224, 0.5, 32, 96, 4)
 CASES = [SMALL, LARGE] if DEVICE == "cpu" else [SMALL, ("resnet50", 224, 0.5, 256, 64, 256)]
 
 
@@ -189,13 +189,13 @@ class Decoded:
 def bench_gradient_map(case, paired, record):
     """Every frequency from one backward pass, in units of forward passes per image."""
     name, side, eps, n, _, batch = case
-    n = min(n, 64)
+    n = 1024 if side == 32 else 64
     model, images, labels = problem(name, side, n)
     pixels = images.to(DEVICE).float() / 255
 
     def forward():
         with torch.inference_mode():
-            for part in pixels.split(16):
+            for part in pixels.split(batch):
                 model(part.contiguous(memory_format=torch.channels_last))
         synchronise()
 

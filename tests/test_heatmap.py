@@ -186,6 +186,7 @@ def test_metrics_by_name_and_by_function(make_net, make_images):
     assert result.clean_metric("loss") == pytest.approx(float(loss), rel=1e-5)
     low, high = result.interval("loss")
     assert (low < result.metric("loss")).all() and (result.metric("loss") < high).all()
+    assert np.isfinite(result.interval("confidence")).all() and np.isnan(result.interval("mean")).all()
     with pytest.raises(ValueError, match="'top5_error' or a function, got 'accuracy'"):
         ff.heatmap(net, images, labels, eps=2.0, metrics=["accuracy"])
 

@@ -61,8 +61,10 @@ class Accumulator:
             raise ValueError("expected a checkpoint of the same weights, it was made with others")
         self._before = before
 
-    def add(self, chunk: Chunk, clean: NDArray[np.bool_], values: Tensor, blocks: list[Block]) -> None:
-        """Take in one finished chunk."""
+    def add(
+        self, chunk: Chunk, clean: NDArray[np.bool_], values: Tensor, blocks: list[Block], means: frozenset[str]
+    ) -> None:
+        """Take in one finished chunk; metrics among `means` have no value per image, so no sum of squares."""
         self._ids.append(chunk.ids.numpy())
         self._labels.append(chunk.labels.cpu().numpy())
         self._clean.append(clean)
@@ -72,6 +74,8 @@ class Accumulator:
             each = torch.cat([b.values[j] for b in blocks])
             self._sums[name] += torch.stack([each.sum(dim=1), each.square().sum(dim=1)], dim=1).numpy()
             self._clean_sums[name] += [float(values[j].sum()), float(values[j].square().sum())]
+            if name in means:
+                self._sums[name][:, 1] = self._clean_sums[name][1] = np.nan
         for j, name in enumerate(self._layers):
             self._layers[name] += torch.cat([b.layers[j] for b in blocks], dim=1).sum(dim=2).T.numpy()
 

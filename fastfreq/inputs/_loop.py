@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastfreq.core.conventions import Convention
 
-from ._metrics import Metric, per_image
+from ._metrics import GivenMetric, Metric, per_image
 from ._network import Network
 from ._stem import SharedStem
 from ._stream import Chunk
@@ -73,6 +73,10 @@ class Loop:
         for hook in self._hooks:
             hook.remove()
         self._graphs.clear()
+
+    def means(self) -> frozenset[str]:
+        """Metrics seen to return a mean over images."""
+        return frozenset(k for k, v in self.metrics.items() if isinstance(v, GivenMetric) and v.is_mean)
 
     def _keeper(self, name: str) -> Callable[..., None]:
         def keep(_module: Any, _args: Any, output: Any) -> None:

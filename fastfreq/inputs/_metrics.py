@@ -12,6 +12,26 @@ from torch import Tensor
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
+class GivenMetric:
+    """A caller's metric, which may return one value per image or a mean over them.
+
+    Attributes:
+        is_mean: whether it was seen to return a mean, whose spread over images nobody knows.
+    """
+
+    def __init__(self, function: Metric) -> None:
+        self._function, self.is_mean = function, False
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        value = torch.as_tensor(self._function(logits, labels), device=logits.device)
+        if value.ndim > 1 or (value.ndim == 1 and len(value) != len(labels)):
+            raise ValueError(
+                f"expected a metric to return one value per image ({len(labels)},) or a mean, got {tuple(value.shape)}"
+            )
+        self.is_mean |= value.ndim == 0
+        return value.expand(len(labels))
+
+
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
@@ -41,7 +61,7 @@ def resolve(metrics: Sequence[str] | Mapping[str, str | Metric]) -> dict[str, Me
         if callable(metric):
             if name == "error":
                 raise ValueError("expected another name for your own metric: 'error' is the top-1 error")
-            found[name] = metric
+            found[name] = GivenMetric(metric)
         elif metric == "loss":
             found[name] = _loss
         elif match := re.fullmatch(r"top([1-9]\d*)_error", str(metric)):
@@ -52,15 +72,7 @@ def resolve(metrics: Sequence[str] | Mapping[str, str | Metric]) -> dict[str, Me
 
 
 def per_image(metric: Metric, logits: Tensor, labels: Tensor, frequencies: int) -> Tensor:
-    """Values (frequencies, n) of a metric on frequency-major logits; a scalar counts for each of its images."""
-    if getattr(metric, "__module__", None) == __name__:  # ours look at one image at a time
+    """Values (frequencies, n) of a metric on frequency-major logits; a mean counts for each of its images."""
+    if not isinstance(metric, GivenMetric):  # ours look at one image at a time
         return metric(logits, labels.repeat(frequencies)).view(frequencies, -1)
-    rows = []
-    for part in logits.view(frequencies, len(labels), -1):
-        value = torch.as_tensor(metric(part, labels), device=logits.device)
-        if value.ndim > 1 or (value.ndim == 1 and len(value) != len(labels)):
-            raise ValueError(
-                f"expected a metric to return one value per image ({len(labels)},) or a mean, got {tuple(value.shape)}"
-            )
-        rows.append(value.expand(len(labels)))
-    return torch.stack(rows)
+    return torch.stack([metric(part, labels) for part in logits.view(frequencies, len(labels), -1)])

@@ -33,7 +33,7 @@ def gradient_heatmap(
     convention: str | Convention = "yin2019",
     seed: int = 0,
     channels_last: bool = True,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     first_image: int = 0,
     shard: tuple[int, int] = (0, 1),
@@ -61,7 +61,8 @@ def gradient_heatmap(
         convention: phase and signs for the prediction.
         seed: key of the random signs.
         channels_last: lay out convolutional networks channels last.
-        batch_size: images in one pass.
+        batch_size: images in one pass; None for 64, or 8 of more than 128 x 128 pixels, whose activations would leave
+            a CPU's cache.
         device: where to run; None for where the model is.
         first_image: id of the first image.
         shard: (i, n) takes the images whose id is i modulo n.
@@ -80,7 +81,7 @@ def gradient_heatmap(
     """
     if eps is not None:
         eps = _checks.check_eps(eps)
-    if margins < 1 or batch_size < 1:
+    if margins < 1 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"expected positive `margins` and `batch_size`, got {margins} and {batch_size}")
     chosen = conventions.resolve(convention)
     network = Network(
@@ -97,7 +98,7 @@ def gradient_heatmap(
     network.net.eval()
     sums = _Sums(shape, map_size, network.device)
     with tqdm(total=stream.total, unit="img", desc="gradient map", disable=not progress) as bar:
-        for chunk in stream.chunks(batch_size):
+        for chunk in stream.chunks(batch_size or (64 if shape[1] * shape[2] <= 128 * 128 else 8)):
             here = Chunk(*(t.to(network.device) for t in chunk))
             sums.add(network, here, eps, margins, chosen, seed)
             bar.update(len(chunk.ids))
@@ -126,8 +127,8 @@ class _Sums:
         f = len(frequencies)
         self.count = 0
         zeros = {"dtype": torch.float64, "device": device}
-        self.power = torch.zeros(f, c, **zeros)
-        self.squares = torch.zeros(f, **zeros)
+        self.power = torch.zeros(c, h * (w // 2 + 1), **zeros)  # of the half plane: the map's part is taken at the end
+        self.squares = torch.zeros(h * (w // 2 + 1), **zeros)
         self.ring = torch.zeros(self.number_of_rings, 2, **zeros)
         self.class_power = torch.zeros(0, self.number_of_rings, **zeros)
         self.class_count = torch.zeros(0, dtype=torch.int64, device=device)
@@ -156,10 +157,9 @@ class _Sums:
         n, c = gradient.shape[:2]
         spectrum = torch.fft.rfft2(gradient, norm="ortho")
         power = (spectrum.real.square() + spectrum.imag.square()).view(n, c, -1)
-        each = power.index_select(2, self.flat)
-        self.power += each.sum(dim=0, dtype=torch.float64).T
+        self.power += power.sum(dim=0, dtype=torch.float64)
         total = power.sum(dim=1).double()
-        self.squares += total.index_select(1, self.flat).square().sum(dim=0)
+        self.squares += total.square().sum(dim=0)
         share = total.new_zeros(n, self.number_of_rings)
         share.scatter_add_(1, self.rings.expand(n, -1), total * self.weight)
         # an image whose gradient vanishes entirely has no shares; its zeros keep the mean defined
@@ -212,8 +212,8 @@ class _Sums:
             shape=shape,
             size=size,
             count=self.count,
-            power_sum=self.power.cpu().numpy(),
-            power_squares=self.squares.cpu().numpy(),
+            power_sum=self.power[:, self.flat].T.cpu().numpy(),
+            power_squares=self.squares[self.flat].cpu().numpy(),
             ring_sum=self.ring.cpu().numpy(),
             class_power=self.class_power.cpu().numpy(),
             class_count=self.class_count.cpu().numpy(),

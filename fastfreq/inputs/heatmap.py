@@ -75,7 +75,7 @@ def heatmap(
         seed: key of the random signs. Signs belong to (seed, image, channel, frequency): the batch size, the
             order and the sharding do not change them.
         metrics: besides the top-1 error: "loss", "top5_error" (any k), or a mapping from names to functions of
-            (logits, labels) that return one value per image, or their mean.
+            (logits, labels) that return one value per image, or their mean (which then has no interval: NaN).
         layers: names of submodules whose change is measured (see `HeatmapResult.layer`).
         frequencies: (f, 2) a subset of the map to evaluate, for sharding; None for all.
         precision: of weights and activations, "fp32", "bf16" or "fp16"; batch norm keeps its float32 statistics.
@@ -169,7 +169,7 @@ def heatmap(
                 with bar:
                     for chunk in stream.chunks(chunk_size):
                         here = _on_device(chunk, network.device)
-                        accumulator.add(chunk, *_evaluate(loop, here, tensor, bar.update))
+                        accumulator.add(chunk, *_evaluate(loop, here, tensor, bar.update), loop.means())
                         if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY:
                             accumulator.result().save(checkpoint)
                             saved = time.monotonic()
