@@ -180,7 +180,7 @@ class Loop:
                         part = slice(i, i + m)
                         labels, drawn, changes = chunk.labels[part], signs[rows, part], None
                         if self.stem is not None and basis is not None and responses is not None:
-                            pairs = zip(basis, drawn, strict=True)
+                            pairs = zip(basis, self.stem.select(drawn), strict=True)
                             logits = torch.cat([self.stem(self.stem.moved(responses[part], *pair)) for pair in pairs])
                         else:
                             before = [a[part] for a in activations]

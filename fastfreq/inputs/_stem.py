@@ -75,35 +75,39 @@ class SharedStem:
     def basis(self, waves: Tensor) -> Tensor:
         """Responses b_c to waves (f c, c, h, w), each in one channel, eps and normalisation included.
 
-        (f, c, outputs), or on a CPU (f, 2^(c - 1), outputs): the sums b_0 +- b_1 +- b_2 that signs can make, up to
-        a sign of the whole.
+        (f, c, outputs), or on a CPU (f, 2^c, outputs): every sum +- b_0 +- b_1 +- b_2 that signs can make.
         """
         channels = waves.shape[1]
         response = self._response(waves)
         each = response.view(-1, channels, response.shape[1])
         if not self._few_sums(channels):
             return each
-        sums = each[:, :1]
+        sums = torch.cat([each[:, :1], -each[:, :1]], dim=1)
         for c in range(1, channels):
             sums = torch.cat([sums + each[:, c : c + 1], sums - each[:, c : c + 1]], dim=1)
         return sums
 
-    def moved(self, responses: Tensor, basis: Tensor, signs: Tensor) -> Tensor:
-        """The responses (n, outputs) of images moved by one frequency's `basis` with signs (n, c).
+    def select(self, signs: Tensor) -> Tensor:
+        """What `moved` takes for signs (f, n, c): rows of `basis` (f, n), or the signs themselves."""
+        channels = signs.shape[2]
+        if not self._few_sums(channels):
+            return signs.to(self._network.dtype)
+        return ((signs < 0).long() << torch.arange(channels)).sum(dim=2)
+
+    def moved(self, responses: Tensor, basis: Tensor, selected: Tensor) -> Tensor:
+        """The responses (n, outputs) of images moved by one frequency's `basis`, as `select` says for each image.
 
         The memory is written again by the next call: fresh pages cost a CPU more than the sum.
         """
         if self._scratch is None or self._scratch.shape != responses.shape:
             self._scratch = torch.empty_like(responses)
-        out, channels = self._scratch, signs.shape[1]
-        if not self._few_sums(channels):
-            return torch.addmm(responses, signs.to(basis.dtype), basis, out=out)
-        which = ((signs[:, 1:] != signs[:, :1]).long() << torch.arange(channels - 1)).sum(dim=1)
+        out = self._scratch
+        if selected.ndim == 2:
+            return torch.addmm(responses, selected, basis, out=out)
         if responses.shape[1] < _LONG:
-            which += len(basis) * (signs[:, 0] < 0)
-            return torch.index_select(torch.cat([basis, -basis]), 0, which, out=out).add_(responses)
-        for i, (row, sign) in enumerate(zip(which.tolist(), signs[:, 0].tolist(), strict=True)):
-            torch.add(responses[i], basis[row], alpha=sign, out=out[i])
+            return torch.index_select(basis, 0, selected, out=out).add_(responses)
+        for i, row in enumerate(selected.tolist()):
+            torch.add(responses[i], basis[row], out=out[i])
         return out
 
     def _few_sums(self, channels: int) -> bool:
