@@ -217,6 +217,8 @@ def _report(options: argparse.Namespace) -> int:
     sensitivities: dict[str, SensitivityResult] = {}
     for path in options.results:
         result = load(path)
+        if not isinstance(result, HeatmapResult | SensitivityResult):
+            raise ValueError(f"expected heat maps and gradient maps, {path} holds singular values; ff.load(...).plot()")
         name = result.details.get("model", path.stem)
         kind = results if isinstance(result, HeatmapResult) else sensitivities
         kind[name if name not in kind else f"{name} ({path.stem})"] = result  # pyright: ignore[reportArgumentType]

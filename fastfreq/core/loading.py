@@ -7,9 +7,18 @@ from pathlib import Path
 from . import store
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
+from .spectrum import LayerSpectrum, ModelSpectrum
+
+Result = HeatmapResult | SensitivityResult | LayerSpectrum | ModelSpectrum
+_KINDS: dict[str, type[Result]] = {
+    "heatmap": HeatmapResult,
+    "sensitivity": SensitivityResult,
+    "layer_spectrum": LayerSpectrum,
+    "model_spectrum": ModelSpectrum,
+}
 
 
-def load(path: str | Path) -> HeatmapResult | SensitivityResult:
+def load(path: str | Path) -> Result:
     """Read a result that was written by its `.save`.
 
     Raises:
@@ -17,10 +26,9 @@ def load(path: str | Path) -> HeatmapResult | SensitivityResult:
         ValueError: the file is no result, is damaged, or is of a newer format.
     """
     kind, header, arrays = store.read_arrays(path)
-    kinds = {"heatmap": HeatmapResult, "sensitivity": SensitivityResult}
-    if kind not in kinds:
-        raise ValueError(f"expected a result of kind {list(kinds)}, {path} holds {kind!r}")
+    if kind not in _KINDS:
+        raise ValueError(f"expected a result of kind {list(_KINDS)}, {path} holds {kind!r}")
     try:
-        return kinds[kind].from_arrays(header, arrays)
+        return _KINDS[kind].from_arrays(header, arrays)
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected a complete result, {path} is damaged: {error}") from error
