@@ -1,5 +1,7 @@
 """Compiled operations behind fastfreq, each with a plain torch reference."""
 
+from .conv_gram import conv_gram
+from .conv_symbols import conv_symbols
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 
-__all__ = ["PhiloxSigns", "fourier_perturb", "fourier_signs"]
+__all__ = ["PhiloxSigns", "conv_gram", "conv_symbols", "fourier_perturb", "fourier_signs"]

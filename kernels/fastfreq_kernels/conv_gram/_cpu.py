@@ -1,0 +1,35 @@
+"""On a CPU: from the kernel's autocorrelation where that is less work, else from the symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastfreq_kernels import _hermitian
+from fastfreq_kernels.conv_symbols import _cpu as conv_symbols
+
+from . import _lags
+
+_PAIR = 20_000  # multiplications that one pair of taps costs beside its arithmetic (a dozen small calls)
+
+
+def gram(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
+    """As the reference."""
+    if autocorrelation_is_cheaper(taps, len(frequencies)):
+        return _lags.gram_of(_lags.lags_of(taps, offsets, grid), frequencies, grid)
+    matrices = conv_symbols.symbols(taps, offsets, frequencies, grid)
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    products = torch.matmul(matrices, matrices.mH) if wide else torch.matmul(matrices.mH, matrices)
+    return _hermitian.pack(products)
+
+
+def autocorrelation_is_cheaper(taps: Tensor, frequencies: int) -> bool:
+    """Multiplications of both ways: t^2 / 2 products and a sum over lags, or a complex product per frequency."""
+    g, t, a, b = taps.shape
+    small, large = min(a, b), max(a, b)
+    pairs = t * (t + 1) // 2
+    lags = g * (pairs * small * small * large + frequencies * 2 * pairs * small * small) + pairs * _PAIR
+    direct = g * frequencies * small * large * (2 * t + 4 * small)
+    return lags < direct

@@ -1,0 +1,77 @@
+"""The kernel's autocorrelation: a fixed number of real matrix products, whatever the number of frequencies.
+
+G(k) = sum_d R_d exp(2 pi i <k, d / grid>) over the differences d of offsets, R_d = sum_{o_j - o_l = d} T_j T_l^T and
+R_{-d} = R_d^T. With the differences modulo the grid, one of each pair {d, -d}: a 3 x 3 kernel has 13.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastfreq_kernels import _taps
+
+
+@dataclasses.dataclass(frozen=True)
+class Lags:
+    """One of each pair of differences, and the packed matrices that multiply its cosine and its sine.
+
+    Attributes:
+        offsets: (h, d) the differences, zero first.
+        packed: (g, h, c, c): R_d + R_d^T (R_d alone where d = -d) in the lower triangle, which cosines multiply, and
+            R_d^T - R_d in the strict upper one, which sines multiply.
+    """
+
+    offsets: Tensor
+    packed: Tensor
+
+
+def lags_of(taps: Tensor, offsets: Tensor, grid: Sequence[int]) -> Lags:
+    """Autocorrelation of the taps (g, t, a, b), summed over the longer of a and b."""
+    g, t, a, b = taps.shape
+    if a > b:  # A^H A = sum T_j^T T_l e^{-i(o_j - o_l)}: the transposed taps at the opposite offsets
+        return lags_of(taps.transpose(2, 3), -offsets, grid)
+    index, partner, differences = _pairs(offsets, grid)
+    flat = taps.reshape(g, t * a, b)
+    out = taps.new_zeros(g, len(differences), a, a)
+    for j in range(t):  # block rows of one large symmetric product; t is the number of taps of a kernel
+        products = torch.matmul(taps[:, j], flat[:, j * a :].mT).reshape(g, a, t - j, a).transpose(1, 2)  # T_j T_l^T
+        for other in range(j, t):
+            row, transposed = int(index[j, other]), bool(partner[j, other])
+            block = products[:, other - j]
+            out[:, row] += block.mT if transposed else block
+            if other != j and int(index[other, j]) == row and bool(partner[other, j]) == transposed:
+                out[:, row] += block if transposed else block.mT  # d = -d: both orders are this lag
+    return Lags(differences, _packed(out, differences, grid))
+
+
+def _pairs(offsets: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of o_j - o_l: the row of its pair {d, -d}, whether it is the second of the pair, and the first of each pair."""
+    sides = torch.tensor(list(grid), device=offsets.device)
+    d = (offsets[:, None] - offsets[None, :]) % sides
+    strides = torch.ones_like(sides)
+    for axis in range(len(grid) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * sides[axis + 1]
+    one, other = (d * strides).sum(-1), ((-d) % sides * strides).sum(-1)
+    codes, index = torch.unique(torch.minimum(one, other).reshape(-1), return_inverse=True)
+    differences = (codes[:, None] // strides) % sides
+    return index.reshape(one.shape).cpu(), (one > other).cpu(), differences
+
+
+def _packed(lags: Tensor, differences: Tensor, grid: Sequence[int]) -> Tensor:
+    sides = torch.tensor(list(grid), device=differences.device)
+    own = ((2 * differences) % sides == 0).all(dim=1)  # d = -d: R_d is symmetric and counts once
+    both = torch.where(own[:, None, None], lags, lags + lags.mT)
+    # Im G[j, i] for i < j multiplies sin by (R_d - R_d^T)[j, i] = -(R_d - R_d^T)[i, j]
+    return both.tril() + (lags.mT - lags).triu(1)
+
+
+def gram_of(lags: Lags, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
+    """(g, f, c, c) packed Gram matrices at some frequencies."""
+    cosines, sines = _taps.phase_tables(lags.offsets, frequencies, grid, lags.packed.dtype)
+    g, h, c, _ = lags.packed.shape
+    stacked = torch.cat([lags.packed.tril().reshape(g, h, c * c), lags.packed.triu(1).reshape(g, h, c * c)], dim=1)
+    return torch.matmul(torch.cat([cosines, sines], dim=1), stacked).reshape(g, len(frequencies), c, c)
