@@ -3,5 +3,13 @@
 from .conv_gram import conv_gram
 from .conv_symbols import conv_symbols
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
+from .hermitian_eigenvalues import hermitian_eigenvalues
 
-__all__ = ["PhiloxSigns", "conv_gram", "conv_symbols", "fourier_perturb", "fourier_signs"]
+__all__ = [
+    "PhiloxSigns",
+    "conv_gram",
+    "conv_symbols",
+    "fourier_perturb",
+    "fourier_signs",
+    "hermitian_eigenvalues",
+]

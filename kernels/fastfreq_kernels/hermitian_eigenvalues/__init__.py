@@ -1,0 +1,55 @@
+"""Packed Hermitian matrices -> their eigenvalues, thousands at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastfreq_kernels import _dispatch, _hermitian
+
+from . import _cpu, _reference
+
+__all__ = ["hermitian_eigenvalues"]
+
+
+def hermitian_eigenvalues(packed: Tensor, *, backend: str | None = None) -> Tensor:
+    """Eigenvalues, descending, of packed Hermitian matrices.
+
+    Packed: G[i, j] for i >= j has its real part in packed[i, j] and its imaginary part in packed[j, i] (`conv_gram`
+    writes them so). Errors are a few c eps times the largest absolute eigenvalue of the matrix: what LAPACK
+    guarantees. Small eigenvalues of a graded matrix are not more accurate than that.
+
+    Args:
+        packed: (..., c, c) float32 or float64; its dtype is that of the arithmetic.
+        backend: None chooses: the reference if a gradient is needed, else "triton" on a GPU and "cpu" on a CPU
+            (compiled with numba if that is installed, else LAPACK). One that is named is used or refused.
+
+    Returns:
+        (..., c) of the same dtype, descending.
+
+    Raises:
+        ValueError: another shape, or (on a CPU) matrices that are not finite.
+        TypeError: another dtype.
+        RuntimeError: a backend that cannot run here, or cannot give the gradient that `packed` requires.
+    """
+    _hermitian.check_packed(packed)
+    path = _dispatch.choose(
+        backend, packed.device.type, differentiated=torch.is_grad_enabled() and packed.requires_grad
+    )
+    if path == "reference":
+        return _reference.eigenvalues(packed)
+    run = _EIGENVALUES if path == "operator" else _dispatch.interpreted("hermitian_eigenvalues:eigenvalues")
+    return run(packed)
+
+
+def _fake(packed: Tensor) -> Tensor:
+    return packed.new_empty(packed.shape[:-1])
+
+
+_EIGENVALUES = _dispatch.register(
+    "hermitian_eigenvalues",
+    "(Tensor packed) -> Tensor",
+    cpu=_cpu.eigenvalues,
+    triton="hermitian_eigenvalues:eigenvalues",
+    fake=_fake,
+)

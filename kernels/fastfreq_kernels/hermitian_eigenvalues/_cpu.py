@@ -1,0 +1,79 @@
+"""On a CPU: compiled code with one SIMD lane per matrix where numba is there, else LAPACK; split over threads."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastfreq_kernels import _hermitian
+from fastfreq_kernels._threads import split_over_threads
+
+LARGEST = 512  # sides above this are LAPACK's: an interleaved matrix no longer fits into caches
+_HALF_A_REGISTER = 4  # fewer matrices leave more lanes idle than LAPACK loses
+
+
+def eigenvalues(packed: Tensor) -> Tensor:
+    """As the reference."""
+    c = packed.shape[-1]
+    matrices = packed.reshape(-1, c, c).contiguous()
+    out = packed.new_empty(len(matrices), c)
+    compiled = _compiled() if c <= LARGEST and len(matrices) >= _HALF_A_REGISTER else None
+    if compiled is None or not _in_lanes(compiled, matrices, out):
+        _by_lapack(matrices, out)
+    if not torch.isfinite(out).all():
+        raise ValueError("expected finite matrices, got NaN or infinite ones; look for the layer they come from")
+    return out.reshape(packed.shape[:-1])
+
+
+def _in_lanes(compiled: Any, matrices: Tensor, out: Tensor) -> bool:
+    source, target = matrices.numpy(), out.numpy()
+    converged = []
+
+    def run(start: int, stop: int) -> None:
+        converged.append(compiled.eigenvalues(source[start:stop], target[start:stop]))
+        target[start:stop] = -np.sort(-target[start:stop], axis=1)
+
+    lanes = compiled.REGISTER // matrices.element_size()
+    split_over_threads(run, len(matrices), multiple=lanes)
+    return all(converged)
+
+
+def _by_lapack(matrices: Tensor, out: Tensor) -> None:
+    if not torch.isfinite(matrices).all():  # LAPACK may loop on these
+        out.fill_(torch.nan)
+        return
+    real = not matrices.triu(1).any()
+
+    def run(start: int, stop: int) -> None:
+        part = matrices[start:stop]
+        if real:  # torch reads the lower triangle only
+            out[start:stop] = torch.linalg.eigvalsh(part).flip(-1)
+        else:
+            out[start:stop] = torch.linalg.eigvalsh(_hermitian.unpack(part)).flip(-1)
+
+    if len(matrices) < torch.get_num_threads():
+        run(0, len(matrices))  # few matrices: LAPACK's own threads
+    else:
+        split_over_threads(run, len(matrices))
+
+
+@functools.cache
+def _compiled() -> Any:
+    """The compiled code, or None after one warning that it would need numba."""
+    if importlib.util.find_spec("numba") is None:
+        warnings.warn(
+            "numba is not installed: eigenvalues come from LAPACK, 3 to 15 times slower on a CPU; "
+            "pip install 'fastfreq[cpu]'",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    from . import _compiled as module
+
+    return module
