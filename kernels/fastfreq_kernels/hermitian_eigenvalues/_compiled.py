@@ -76,33 +76,86 @@ def _reflector(u, k, c, thinnest):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _diagonal_element(matrix, v, w, u, p, i):
+    slot = i * (i + 3)
+    twice = load(v, 2 * i) * load(w, 2 * i) + load(v, 2 * i + 1) * load(w, 2 * i + 1)
+    a = load(matrix, slot) - twice - twice
+    store(matrix, slot, a)
+    store(p, 2 * i, load(p, 2 * i) + a * load(u, 2 * i))
+    store(p, 2 * i + 1, load(p, 2 * i + 1) + a * load(u, 2 * i + 1))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _row(matrix, v, w, u, p, i, first, stop):
+    """Elements (i, first .. stop - 1) below the diagonal."""
+    row = i * (i + 1)
+    vr, vi, wr, wi = load(v, 2 * i), load(v, 2 * i + 1), load(w, 2 * i), load(w, 2 * i + 1)
+    ur, ui, pr, pi = load(u, 2 * i), load(u, 2 * i + 1), load(p, 2 * i), load(p, 2 * i + 1)
+    for j in range(first, stop):
+        slot = row + 2 * j
+        yr, yi, zr, zi = load(v, 2 * j), load(v, 2 * j + 1), load(w, 2 * j), load(w, 2 * j + 1)
+        ar = load(matrix, slot) - vr * zr - vi * zi - wr * yr - wi * yi
+        ai = load(matrix, slot + 1) - vi * zr + vr * zi - wi * yr + wr * yi
+        store(matrix, slot, ar)
+        store(matrix, slot + 1, ai)
+        xr, xi = load(u, 2 * j), load(u, 2 * j + 1)
+        pr = pr + ar * xr - ai * xi
+        pi = pi + ar * xi + ai * xr
+        store(p, 2 * j, load(p, 2 * j) + ar * ur + ai * ui)
+        store(p, 2 * j + 1, load(p, 2 * j + 1) + ar * ui - ai * ur)
+    store(p, 2 * i, pr)
+    store(p, 2 * i + 1, pi)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _two_rows(matrix, v, w, u, p, i, first):
+    """As `_row` for rows i and i + 1 up to column i - 1: what belongs to a column is read and written once for both."""
+    row, below = i * (i + 1), (i + 1) * (i + 2)
+    vr, vi, wr, wi = load(v, 2 * i), load(v, 2 * i + 1), load(w, 2 * i), load(w, 2 * i + 1)
+    ur, ui, pr, pi = load(u, 2 * i), load(u, 2 * i + 1), load(p, 2 * i), load(p, 2 * i + 1)
+    vr1, vi1, wr1, wi1 = load(v, 2 * i + 2), load(v, 2 * i + 3), load(w, 2 * i + 2), load(w, 2 * i + 3)
+    ur1, ui1, pr1, pi1 = load(u, 2 * i + 2), load(u, 2 * i + 3), load(p, 2 * i + 2), load(p, 2 * i + 3)
+    for j in range(first, i):
+        yr, yi, zr, zi = load(v, 2 * j), load(v, 2 * j + 1), load(w, 2 * j), load(w, 2 * j + 1)
+        xr, xi, qr, qi = load(u, 2 * j), load(u, 2 * j + 1), load(p, 2 * j), load(p, 2 * j + 1)
+        slot = row + 2 * j
+        ar = load(matrix, slot) - vr * zr - vi * zi - wr * yr - wi * yi
+        ai = load(matrix, slot + 1) - vi * zr + vr * zi - wi * yr + wr * yi
+        store(matrix, slot, ar)
+        store(matrix, slot + 1, ai)
+        pr = pr + ar * xr - ai * xi
+        pi = pi + ar * xi + ai * xr
+        qr = qr + ar * ur + ai * ui
+        qi = qi + ar * ui - ai * ur
+        slot = below + 2 * j
+        ar = load(matrix, slot) - vr1 * zr - vi1 * zi - wr1 * yr - wi1 * yi
+        ai = load(matrix, slot + 1) - vi1 * zr + vr1 * zi - wi1 * yr + wr1 * yi
+        store(matrix, slot, ar)
+        store(matrix, slot + 1, ai)
+        pr1 = pr1 + ar * xr - ai * xi
+        pi1 = pi1 + ar * xi + ai * xr
+        store(p, 2 * j, qr + ar * ur1 + ai * ui1)
+        store(p, 2 * j + 1, qi + ar * ui1 - ai * ur1)
+    store(p, 2 * i, pr)
+    store(p, 2 * i + 1, pi)
+    store(p, 2 * i + 2, pr1)
+    store(p, 2 * i + 3, pi1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _update_and_multiply(matrix, v, w, u, p, k, c):
     """A -= v w^H + w v^H on rows and columns from k + 1 on, and p = A u, in one pass over A."""
-    for i in range(2 * k + 2, 2 * c):
+    first = k + 1
+    for i in range(2 * first, 2 * c):
         store(p, i, fill(p, 0))
-    for i in range(k + 1, c):
-        row = i * (i + 1)
-        vr, vi, wr, wi = load(v, 2 * i), load(v, 2 * i + 1), load(w, 2 * i), load(w, 2 * i + 1)
-        ur, ui = load(u, 2 * i), load(u, 2 * i + 1)
-        pr, pi = fill(p, 0), fill(p, 0)
-        for j in range(k + 1, i):
-            slot = row + 2 * j
-            yr, yi, zr, zi = load(v, 2 * j), load(v, 2 * j + 1), load(w, 2 * j), load(w, 2 * j + 1)
-            ar = load(matrix, slot) - vr * zr - vi * zi - wr * yr - wi * yi
-            ai = load(matrix, slot + 1) - vi * zr + vr * zi - wi * yr + wr * yi
-            store(matrix, slot, ar)
-            store(matrix, slot + 1, ai)
-            xr, xi = load(u, 2 * j), load(u, 2 * j + 1)
-            pr = pr + ar * xr - ai * xi
-            pi = pi + ar * xi + ai * xr
-            store(p, 2 * j, load(p, 2 * j) + ar * ur + ai * ui)
-            store(p, 2 * j + 1, load(p, 2 * j + 1) + ar * ui - ai * ur)
-        slot = row + 2 * i
-        twice = vr * wr + vi * wi
-        ar = load(matrix, slot) - twice - twice
-        store(matrix, slot, ar)
-        store(p, 2 * i, load(p, 2 * i) + pr + ar * ur)
-        store(p, 2 * i + 1, load(p, 2 * i + 1) + pi + ar * ui)
+    odd = (c - first) % 2
+    if odd:
+        _diagonal_element(matrix, v, w, u, p, first)
+    for i in range(first + odd, c, 2):
+        _two_rows(matrix, v, w, u, p, i, first)
+        _diagonal_element(matrix, v, w, u, p, i)
+        _row(matrix, v, w, u, p, i + 1, i, i + 1)
+        _diagonal_element(matrix, v, w, u, p, i + 1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -146,7 +199,7 @@ def _tridiagonalise(matrix, work, diagonal, squares, group, groups, c, thinnest)
 def _ql(diagonal, squares, c, tolerance):
     """Eigenvalues in place of `diagonal`, of wide slots; False if a lane did not converge."""
     zero, one, two = fill_wide(diagonal, 0), fill_wide(diagonal, 1), fill_wide(diagonal, 2)
-    close, tiny = fill_wide(diagonal, tolerance), fill_wide(diagonal, 1e-290)
+    close, tiny = fill_wide(diagonal, tolerance), fill_wide(diagonal, 1e-150)
     for top in range(c - 1):
         sweep = 0
         while True:
@@ -173,7 +226,10 @@ def _ql(diagonal, squares, c, tolerance):
                     old = load_wide(squares, i + 1)
                     store(squares, i + 1, where_less(close, off, sine * sum_, old))
                 earlier = cosine
-                inverse = one / where_less(sum_, tiny, tiny, sum_)
+                # one division for 1 / sum and 1 / p; what is below 1e-150 of the norm's square is zero
+                safe_sum, safe_p = where_less(sum_, tiny, one, sum_), where_less(p, tiny, one, p)
+                joint = one / (safe_sum * safe_p)
+                inverse = safe_p * joint
                 cosine = where_less(sum_, tiny, one, p * inverse)
                 sine = where_less(sum_, tiny, zero, square * inverse)
                 previous = gamma
@@ -181,7 +237,9 @@ def _ql(diagonal, squares, c, tolerance):
                 gamma = cosine * (alpha - shift) - sine * previous
                 old = load_wide(diagonal, i + 1)
                 store(diagonal, i + 1, where_less(close, off, previous + (alpha - gamma), old))
-                p = where_less(cosine, tiny, earlier * square, gamma * gamma / where_less(cosine, tiny, one, cosine))
+                grown = gamma * gamma
+                p = where_less(p, tiny, earlier * square, grown * (safe_sum * (safe_sum * joint)))
+                p = where_less(sum_, tiny, grown, p)
             store(squares, top, where_less(close, off, sine * p, off))
             store(diagonal, top, where_less(close, off, shift + gamma, first))
     return True
