@@ -109,3 +109,16 @@ def logits_of(output: Any) -> Tensor:
     if value.ndim != 2:
         raise ValueError(f"expected logits of shape (n, classes), got {tuple(value.shape)}; wrap the model")
     return value
+
+
+def check_finite_weight(weight: Tensor) -> None:
+    """Refuse weights with NaN or infinite entries.
+
+    Raises:
+        ValueError: such entries.
+    """
+    if not torch.isfinite(weight).all():
+        bad = int((~torch.isfinite(weight)).sum())
+        raise ValueError(
+            f"expected finite weights, got {bad} NaN or infinite of {weight.numel()}; check the checkpoint"
+        )

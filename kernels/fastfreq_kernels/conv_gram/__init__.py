@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from fastfreq_kernels import _dispatch, _taps
+from fastfreq_kernels.hermitian_eigenvalues import hermitian_eigenvalues
 
-from . import _cpu, _reference
+from . import _cpu, _lags, _reference
 
-__all__ = ["conv_gram"]
+__all__ = ["ConvGram", "conv_gram"]
 
 
 def conv_gram(
@@ -46,6 +47,38 @@ def conv_gram(
         return _reference.gram(taps, offsets, frequencies, grid)
     run = _GRAM if path == "operator" else _dispatch.interpreted("conv_gram:gram")
     return run(taps, offsets, frequencies, list(grid))
+
+
+class ConvGram:
+    """`conv_gram` of one convolution block by block of frequencies: what they share is computed once.
+
+    Args:
+        taps, offsets, grid: as in `conv_gram`.
+        count: frequencies expected in all calls together; it decides how they are computed.
+    """
+
+    def __init__(self, taps: Tensor, offsets: Tensor, *, grid: Sequence[int], count: int) -> None:
+        _taps.check_convolution(taps, offsets, offsets[:0], grid)
+        self.taps, self.offsets, self.grid = taps, offsets, tuple(grid)
+        self._lags = None
+        if taps.is_cpu and not taps.requires_grad and _cpu.autocorrelation_is_cheaper(taps, count):
+            self._lags = _lags.lags_of(taps, offsets, grid)
+
+    def __call__(self, frequencies: Tensor) -> Tensor:
+        """(g, f, c, c) packed Gram matrices."""
+        if self._lags is None:
+            return conv_gram(self.taps, self.offsets, frequencies, grid=self.grid)
+        _taps.check_convolution(self.taps, self.offsets, frequencies, self.grid)
+        return _lags.gram_of(self._lags, frequencies, self.grid)
+
+    def eigenvalues(self, frequencies: Tensor) -> Tensor:
+        """(g, f, c) eigenvalues, descending, of the Gram matrices, which on a CPU are never all in memory."""
+        if self._lags is not None:
+            _taps.check_convolution(self.taps, self.offsets, frequencies, self.grid)
+            values = _lags.eigenvalues_of(self._lags, frequencies, self.grid)
+            if values is not None:
+                return values
+        return hermitian_eigenvalues(self(frequencies))
 
 
 def _fake(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]) -> Tensor:

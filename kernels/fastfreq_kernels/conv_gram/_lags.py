@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastfreq_kernels import _taps
+from fastfreq_kernels.hermitian_eigenvalues import _cpu as _eigenvalues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Lags:
 
     Attributes:
         offsets: (h, d) the differences, zero first.
-        packed: (g, h, c, c): R_d + R_d^T (R_d alone where d = -d) in the lower triangle, which cosines multiply, and
+        packed: (h, g, c, c): R_d + R_d^T (R_d alone where d = -d) in the lower triangle, which cosines multiply, and
             R_d^T - R_d in the strict upper one, which sines multiply.
     """
 
@@ -35,16 +37,14 @@ def lags_of(taps: Tensor, offsets: Tensor, grid: Sequence[int]) -> Lags:
     if a > b:  # A^H A = sum T_j^T T_l e^{-i(o_j - o_l)}: the transposed taps at the opposite offsets
         return lags_of(taps.transpose(2, 3), -offsets, grid)
     index, partner, differences = _pairs(offsets, grid)
-    flat = taps.reshape(g, t * a, b)
-    out = taps.new_zeros(g, len(differences), a, a)
-    for j in range(t):  # block rows of one large symmetric product; t is the number of taps of a kernel
-        products = torch.matmul(taps[:, j], flat[:, j * a :].mT).reshape(g, a, t - j, a).transpose(1, 2)  # T_j T_l^T
+    out = taps.new_zeros(len(differences), g, a, a)
+    for j in range(t):
         for other in range(j, t):
-            row, transposed = int(index[j, other]), bool(partner[j, other])
-            block = products[:, other - j]
-            out[:, row] += block.mT if transposed else block
-            if other != j and int(index[other, j]) == row and bool(partner[other, j]) == transposed:
-                out[:, row] += block if transposed else block.mT  # d = -d: both orders are this lag
+            row = int(index[j, other])
+            first, second = (other, j) if bool(partner[j, other]) else (j, other)
+            out[row].baddbmm_(taps[:, first], taps[:, second].mT)  # T_j T_l^T
+            if other != j and bool(partner[j, other]) == bool(partner[other, j]):  # d = -d: both orders are this lag
+                out[row].baddbmm_(taps[:, second], taps[:, first].mT)
     return Lags(differences, _packed(out, differences, grid))
 
 
@@ -64,7 +64,7 @@ def _pairs(offsets: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor
 def _packed(lags: Tensor, differences: Tensor, grid: Sequence[int]) -> Tensor:
     sides = torch.tensor(list(grid), device=differences.device)
     own = ((2 * differences) % sides == 0).all(dim=1)  # d = -d: R_d is symmetric and counts once
-    both = torch.where(own[:, None, None], lags, lags + lags.mT)
+    both = torch.where(own[:, None, None, None], lags, lags + lags.mT)
     # Im G[j, i] for i < j multiplies sin by (R_d - R_d^T)[j, i] = -(R_d - R_d^T)[i, j]
     return both.tril() + (lags.mT - lags).triu(1)
 
@@ -72,6 +72,26 @@ def _packed(lags: Tensor, differences: Tensor, grid: Sequence[int]) -> Tensor:
 def gram_of(lags: Lags, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
     """(g, f, c, c) packed Gram matrices at some frequencies."""
     cosines, sines = _taps.phase_tables(lags.offsets, frequencies, grid, lags.packed.dtype)
-    g, h, c, _ = lags.packed.shape
-    stacked = torch.cat([lags.packed.tril().reshape(g, h, c * c), lags.packed.triu(1).reshape(g, h, c * c)], dim=1)
+    h, g, c, _ = lags.packed.shape
+    stacked = torch.cat([lags.packed.tril(), lags.packed.triu(1)]).transpose(0, 1).reshape(g, 2 * h, c * c)
     return torch.matmul(torch.cat([cosines, sines], dim=1), stacked).reshape(g, len(frequencies), c, c)
+
+
+def eigenvalues_of(lags: Lags, frequencies: Tensor, grid: Sequence[int]) -> Tensor | None:
+    """(g, f, c) eigenvalues, descending, of the Gram matrices, which are never held; None where that does not pay."""
+    h, g, c, _ = lags.packed.shape
+    code = _eigenvalues.compiled(c, len(frequencies))
+    if code is None:
+        return None
+    cosines, sines = (table.numpy() for table in _taps.phase_tables(lags.offsets, frequencies, grid, lags.packed.dtype))
+    out = lags.packed.new_empty(g, len(frequencies), c)
+    for group in range(g):
+        each = lags.packed[:, group].permute(1, 2, 0).contiguous().numpy()
+        values = out[group].numpy()
+
+        def run(a: int, b: int, each: Any = each, values: Any = values) -> bool:
+            return code.gram_eigenvalues(each, cosines[a:b], sines[a:b], values[a:b])
+
+        if not _eigenvalues.in_lanes(code, run, out[group]):
+            return None
+    return out

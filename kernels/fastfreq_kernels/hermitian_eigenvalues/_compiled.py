@@ -19,7 +19,7 @@ from numba import njit
 
 from ._lanes import REGISTER, WIDE, any_less, fill, fill_wide, load, load_wide, root, store, to_double, where_less
 
-__all__ = ["REGISTER", "eigenvalues"]
+__all__ = ["REGISTER", "eigenvalues", "gram_eigenvalues"]
 
 _SWEEPS = 60  # QL iterations for one eigenvalue; three are usual, LAPACK allows 30 on average
 
@@ -246,6 +246,54 @@ def _ql(diagonal, squares, c, tolerance):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _assemble(lags, cosines, sines, first, lanes, matrix, tables, scales):
+    """Gram matrices sum_d lags[..., d] (cos below, sin above the diagonal) of `lanes` frequencies from `first` on.
+
+    Each is scaled by a power of two to about 1: its largest element is on its diagonal.
+    """
+    count, h, c = len(cosines), lags.shape[2], lags.shape[0]
+    flat = lags.reshape(-1)
+    for lane in range(lanes):
+        row = min(first + lane, count - 1)
+        largest = lags.dtype.type(0)
+        for i in range(c):
+            element = lags.dtype.type(0)
+            for d in range(h):
+                element += lags[i, i, d] * cosines[row, d]
+            largest = max(largest, abs(element))
+        scale = matrix.dtype.type(1)
+        if 0 < largest < np.inf:
+            scale = matrix.dtype.type(2.0 ** -math.frexp(largest)[1])
+        scales[lane] = 1 / scale
+        for d in range(h):
+            tables[d * lanes + lane] = cosines[row, d] * scale
+            tables[(h + d) * lanes + lane] = sines[row, d] * scale
+    for i in range(c):
+        row = i * (i + 1)
+        for j in range(i + 1):
+            below, above = (i * c + j) * h, (j * c + i) * h
+            re, im = fill(matrix, 0), fill(matrix, 0)
+            for d in range(h):
+                re = re + fill(matrix, flat[below + d]) * load(tables, d)
+                im = im + fill(matrix, flat[above + d]) * load(tables, h + d)
+            store(matrix, row + 2 * j, re)
+            store(matrix, row + 2 * j + 1, im)
+        store(matrix, row + 2 * i + 1, fill(matrix, 0))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _finish(diagonal, squares, scales, eps, c, first, out):
+    """QL on the matrices of a wide slot and their eigenvalues into `out`; False if an iteration did not converge."""
+    # elements are at most 1: an off-diagonal below this moves no eigenvalue by more
+    if not _ql(diagonal, squares, c, max(eps / 32, 2.2e-16) ** 2):
+        return False
+    for lane in range(min(WIDE, len(out) - first)):
+        for i in range(c):
+            out[first + lane, i] = diagonal[i * WIDE + lane] * scales[lane]
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def eigenvalues(packed, out):
     """Eigenvalues (n, c), in no order, of packed matrices (n, c, c); False if an iteration did not converge."""
     count, c = packed.shape[0], packed.shape[1]
@@ -257,16 +305,34 @@ def eigenvalues(packed, out):
     diagonal, squares = np.zeros(c * WIDE), np.zeros(c * WIDE)
     scales = np.ones(WIDE, packed.dtype)
     for first in range(0, count, WIDE):
-        for group in range(groups):
-            start = first + group * lanes
-            if start >= count:
-                continue
-            _interleave(packed, start, lanes, matrix, scales[group * lanes : (group + 1) * lanes])
+        for group in range(min(groups, -(-(count - first) // lanes))):
+            own = scales[group * lanes : (group + 1) * lanes]
+            _interleave(packed, first + group * lanes, lanes, matrix, own)
             _tridiagonalise(matrix, work, diagonal, squares, group, groups, c, (eps * 1e-3) ** 2)
-        # elements are at most 1: an off-diagonal below this moves no eigenvalue by more
-        if not _ql(diagonal, squares, c, max(eps / 32, 2.2e-16) ** 2):
+        if not _finish(diagonal, squares, scales, eps, c, first, out):
             return False
-        for lane in range(min(WIDE, count - first)):
-            for i in range(c):
-                out[first + lane, i] = diagonal[i * WIDE + lane] * scales[lane]
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def gram_eigenvalues(lags, cosines, sines, out):
+    """As `eigenvalues`, of the Gram matrices sum_d lags[..., d] (cos_d below, sin_d above the diagonal), (f, c).
+
+    No Gram matrix is ever in memory but those of one register.
+    """
+    count, c, h = len(cosines), lags.shape[0], lags.shape[2]
+    lanes = REGISTER // lags.itemsize
+    groups = WIDE // lanes
+    eps = np.finfo(lags.dtype).eps
+    matrix = np.empty(c * (c + 1) * lanes, lags.dtype)
+    work, tables = np.zeros(8 * c * lanes, lags.dtype), np.empty(2 * h * lanes, lags.dtype)
+    diagonal, squares = np.zeros(c * WIDE), np.zeros(c * WIDE)
+    scales = np.ones(WIDE, lags.dtype)
+    for first in range(0, count, WIDE):
+        for group in range(min(groups, -(-(count - first) // lanes))):
+            own = scales[group * lanes : (group + 1) * lanes]
+            _assemble(lags, cosines, sines, first + group * lanes, lanes, matrix, tables, own)
+            _tridiagonalise(matrix, work, diagonal, squares, group, groups, c, (eps * 1e-3) ** 2)
+        if not _finish(diagonal, squares, scales, eps, c, first, out):
+            return False
     return True

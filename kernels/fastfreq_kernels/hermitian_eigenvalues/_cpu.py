@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,24 +24,30 @@ def eigenvalues(packed: Tensor) -> Tensor:
     c = packed.shape[-1]
     matrices = packed.reshape(-1, c, c).contiguous()
     out = packed.new_empty(len(matrices), c)
-    compiled = _compiled() if c <= LARGEST and len(matrices) >= _HALF_A_REGISTER else None
-    if compiled is None or not _in_lanes(compiled, matrices, out):
+    code = compiled(c, len(matrices))
+    source = matrices.numpy()
+    if code is None or not in_lanes(code, lambda a, b: code.eigenvalues(source[a:b], out.numpy()[a:b]), out):
         _by_lapack(matrices, out)
     if not torch.isfinite(out).all():
         raise ValueError("expected finite matrices, got NaN or infinite ones; look for the layer they come from")
     return out.reshape(packed.shape[:-1])
 
 
-def _in_lanes(compiled: Any, matrices: Tensor, out: Tensor) -> bool:
-    source, target = matrices.numpy(), out.numpy()
+def compiled(c: int, count: int) -> Any:
+    """The compiled code if it is there and pays for `count` matrices of side c, else None."""
+    return _compiled() if c <= LARGEST and count >= _HALF_A_REGISTER else None
+
+
+def in_lanes(code: Any, run: Callable[[int, int], bool], out: Tensor) -> bool:
+    """`run` on ranges of the rows of `out`, in threads; sorts them descending. False if one did not converge."""
     converged = []
+    values = out.numpy()
 
-    def run(start: int, stop: int) -> None:
-        converged.append(compiled.eigenvalues(source[start:stop], target[start:stop]))
-        target[start:stop] = -np.sort(-target[start:stop], axis=1)
+    def part(start: int, stop: int) -> None:
+        converged.append(run(start, stop))
+        values[start:stop] = -np.sort(-values[start:stop], axis=1)
 
-    lanes = compiled.REGISTER // matrices.element_size()
-    split_over_threads(run, len(matrices), multiple=lanes)
+    split_over_threads(part, len(out), multiple=code.REGISTER // out.element_size())
     return all(converged)
 
 

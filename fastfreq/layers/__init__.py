@@ -1,0 +1,1 @@
+"""Which frequencies the layers of a network keep."""

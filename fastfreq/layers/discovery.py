@@ -1,0 +1,155 @@
+"""The convolutions of any model, with the input size that each sees and the batch norm that follows it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .symbols import BatchNorm, Convolution
+
+Skipped = tuple[str, str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundLayer:
+    """A layer of a model.
+
+    Attributes:
+        name: where it sits in the model.
+        module: the layer.
+        input_size: (d,) spatial size of its input; () for a linear layer.
+        batch_norm: the batch norm that takes its output, or None.
+    """
+
+    name: str
+    module: nn.Module
+    input_size: tuple[int, ...]
+    batch_norm: nn.Module | None
+
+
+def find_convolutions(
+    model: nn.Module, input_size: tuple[int, ...], *, linear: bool = False
+) -> tuple[list[FoundLayer], list[Skipped]]:
+    """Convolutions in order of execution, and what was skipped with the reason.
+
+    One forward pass of zeros in evaluation mode, with hooks, gives the sizes; the model's own mode is restored.
+
+    Args:
+        model: any module that takes one batch of images.
+        input_size: (c, ...) of one image.
+        linear: linear layers too.
+
+    Raises:
+        ValueError: an input size that the model does not take; its own error is the cause.
+        TypeError: lazy modules.
+    """
+    if len(input_size) < 2 or any(int(n) < 1 for n in input_size):
+        raise ValueError(f"expected `input_size` (c, ...) of one image with positive sides, got {tuple(input_size)}")
+    names: dict[nn.Module, str] = {}
+    for name, module in model.named_modules():
+        names.setdefault(module, name)
+        lazy = [
+            key for key, value in module.named_parameters(recurse=False) if isinstance(value, nn.UninitializedParameter)
+        ]
+        if lazy:
+            raise TypeError(f"expected weights, layer {name!r} is lazy; run one batch through the model first")
+    kinds = (*Convolution.__args__, nn.Linear) if linear else Convolution.__args__
+    watched = {module: name for module, name in names.items() if isinstance(module, kinds)}
+    sizes, norms = _watch(model, watched, input_size)
+    found: list[FoundLayer] = []
+    skipped: list[Skipped] = []
+    for module, size in sizes.items():
+        reason = _unknown_forward(module)
+        if reason:
+            skipped.append((watched[module], type(module).__name__, reason))
+        else:
+            found.append(FoundLayer(watched[module], module, size, norms.get(module)))
+    skipped += _others(names, watched, sizes)
+    return found, skipped
+
+
+def _watch(
+    model: nn.Module, watched: dict[nn.Module, str], input_size: tuple[int, ...]
+) -> tuple[dict[nn.Module, tuple[int, ...]], dict[nn.Module, nn.Module]]:
+    """Input sizes by module in order of execution, and the batch norm that takes each module's output."""
+    sizes: dict[nn.Module, tuple[int, ...]] = {}
+    norms: dict[nn.Module, nn.Module] = {}
+    latest: dict[int, tuple[nn.Module, Tensor]] = {}  # the tensor is kept: its id must not be given to another
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        shape = () if isinstance(module, nn.Linear) else tuple(inputs[0].shape[2:])
+        sizes.setdefault(module, shape)
+        if isinstance(output, Tensor):
+            latest[id(output)] = (module, output)
+
+    def before_norm(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        maker = latest.get(id(inputs[0]))
+        if maker is not None:
+            norms.setdefault(maker[0], module)
+        latest.clear()
+
+    example = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    zeros = torch.zeros(1, *(int(n) for n in input_size), dtype=example.dtype, device=example.device)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_evaluation(model))
+        for module in watched:
+            stack.callback(module.register_forward_hook(after).remove)
+        for module in model.modules():
+            if isinstance(module, BatchNorm):
+                stack.callback(module.register_forward_pre_hook(before_norm).remove)
+        try:
+            with torch.no_grad():
+                model(zeros)
+        except Exception as error:
+            raise ValueError(
+                f"expected a model that runs on zeros of shape {tuple(zeros.shape)}, it raised "
+                f"{type(error).__name__}: {error}; pass the `input_size` (c, height, width) that it takes"
+            ) from error
+    return sizes, norms
+
+
+@contextlib.contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _unknown_forward(module: nn.Module) -> str:
+    """Why the weight of a subclass may not be the map that it applies, or ""."""
+    base = next(kind for kind in (*Convolution.__args__, nn.Linear) if isinstance(module, kind))
+    kind = type(module)
+    if kind.forward is base.forward and getattr(kind, "_conv_forward", None) is getattr(base, "_conv_forward", None):
+        return ""
+    return f"its class overrides the forward of {base.__name__}: its weight alone may not be what it applies"
+
+
+def _others(
+    names: dict[nn.Module, str], watched: dict[nn.Module, str], sizes: dict[nn.Module, tuple[int, ...]]
+) -> list[Skipped]:
+    """Modules with parameters of their own that were not taken."""
+    skipped: list[Skipped] = []
+    for module, name in names.items():
+        kind = type(module).__name__
+        if module in watched:
+            if module not in sizes:
+                skipped.append((name, kind, "the forward pass did not reach it"))
+            continue
+        if not any(True for _ in module.parameters(recurse=False)) and "quantized" not in type(module).__module__:
+            continue
+        if isinstance(module, nn.Linear):
+            skipped.append((name, kind, "linear, not a convolution; pass linear=True to take it"))
+        elif "norm" in kind.lower():
+            skipped.append((name, kind, "normalisation, not a convolution"))
+        else:
+            skipped.append((name, kind, "not a convolution"))
+    return skipped
