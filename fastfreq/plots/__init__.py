@@ -9,6 +9,7 @@ from ._frame import figure_png, save_png
 from .curves import plot_radial, plot_sensitivity
 from .gallery import plot_basis_gallery
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
+from .singular import plot_layer_spectrum, plot_model_spectrum
 
 __all__ = [
     "figure_png",
@@ -17,7 +18,9 @@ __all__ = [
     "plot_effective_eps",
     "plot_heatmap",
     "plot_heatmaps",
+    "plot_layer_spectrum",
     "plot_layers",
+    "plot_model_spectrum",
     "plot_radial",
     "plot_sensitivity",
     "save_png",
