@@ -8,9 +8,17 @@ from .core.loading import load
 from .core.pixels import NormalizedModel
 from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
+from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
 from .inputs.gradient import gradient_heatmap
 from .inputs.heatmap import heatmap
+from .layers.clipping import clip_singular_values
+from .layers.lipschitz import LipschitzBound, lipschitz_bound
+from .layers.penalties import SpectralPenalty
+from .layers.singular_values import singular_values
+from .layers.spectral_norms import spectral_norm, spectral_norms
+from .layers.vectors import SingularVectors, singular_vectors
+from .layers.zero_padding import zero_padded_norm
 from .models import load_model
 
 __version__ = "0.1.0"
@@ -19,11 +27,24 @@ __all__ = [
     # which frequencies break a model
     "heatmap",
     "gradient_heatmap",
+    # which frequencies its layers keep
+    "singular_values",
+    "singular_vectors",
+    "spectral_norm",
+    "spectral_norms",
+    "zero_padded_norm",
+    "clip_singular_values",
+    "SpectralPenalty",
+    "lipschitz_bound",
     # what comes back
     "HeatmapResult",
     "SensitivityResult",
     "RadialProfile",
     "Comparison",
+    "LayerSpectrum",
+    "ModelSpectrum",
+    "SingularVectors",
+    "LipschitzBound",
     "load",
     # what a perturbation is
     "Convention",

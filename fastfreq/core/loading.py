@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import store
+from .bottleneck import BottleneckResult
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
 from .spectrum import LayerSpectrum, ModelSpectrum
 
-Result = HeatmapResult | SensitivityResult | LayerSpectrum | ModelSpectrum
+Result = HeatmapResult | SensitivityResult | LayerSpectrum | ModelSpectrum | BottleneckResult
 _KINDS: dict[str, type[Result]] = {
     "heatmap": HeatmapResult,
     "sensitivity": SensitivityResult,
     "layer_spectrum": LayerSpectrum,
     "model_spectrum": ModelSpectrum,
+    "bottleneck": BottleneckResult,
 }
 
 

@@ -385,12 +385,15 @@ class ModelSpectrum(Mapping[str, LayerSpectrum]):
 
     def save(self, path: str | Path) -> None:
         """Write everything to an .npz without pickle, all or nothing."""
+        store.write_arrays(path, "model_spectrum", *self._parts())
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         plain = ("model", "input_size", "skipped", "details", "execution")
         header = {name: getattr(self, name) for name in plain}
         header["layers"] = {name: layer._header() for name, layer in self.layers.items()}
         header["order"] = list(self.layers)  # the header's keys are written sorted
         arrays = {f"{i}/{k}": a for i, layer in enumerate(self.layers.values()) for k, a in layer._saved().items()}
-        store.write_arrays(path, "model_spectrum", header, arrays)
+        return header, arrays
 
     @classmethod
     def from_arrays(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ModelSpectrum:

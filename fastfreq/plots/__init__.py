@@ -6,6 +6,7 @@ except ImportError as error:
     raise ImportError("expected matplotlib for plots; pip install 'fastfreq[plots]'") from error
 
 from ._frame import figure_png, save_png
+from .bottleneck import plot_bottleneck
 from .curves import plot_radial, plot_sensitivity
 from .gallery import plot_basis_gallery
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
@@ -14,6 +15,7 @@ from .singular import plot_layer_spectrum, plot_model_spectrum
 __all__ = [
     "figure_png",
     "plot_basis_gallery",
+    "plot_bottleneck",
     "plot_comparison",
     "plot_effective_eps",
     "plot_heatmap",

@@ -1,0 +1,304 @@
+"""What the convolution bottleneck of a network is: the singular values it keeps, at which frequencies, at what cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import store
+from .results import import_pandas
+from .spectrum import LayerSpectrum, ModelSpectrum
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Frequency = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KeptValues:
+    """Which singular values of a layer stand above the gap.
+
+    Attributes:
+        counts: (f,) values kept at each distinct frequency of the layer's spectrum.
+        threshold: values above it are kept; the geometric mean of the two sides of the gap.
+        gap: last value kept / first value not kept; inf where that one is zero, 1 where no gap was found.
+        margin: half the difference of these two: no change of the weights whose spectral norm is below it changes
+            how many values are kept (Weyl).
+        found: whether a gap was found; if not, every value above the floor counts as kept.
+    """
+
+    counts: IntArray
+    threshold: float
+    gap: float
+    margin: float
+    found: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerActivations:
+    """Energy of a layer's input by frequency, and how it lies to the directions that the layer keeps.
+
+    Attributes:
+        energy: (f,) mean over images of the squared norm of the input at each distinct frequency, summed over the
+            frequencies that share it; means over images included.
+        kept_energy: (f,) the part of `energy` in the kept right singular vectors.
+        effective_rank: (f,) exp(entropy) of the eigenvalues of the second moment at each frequency, 0 where it is 0.
+        angles: (f, r) principal angles in radians, ascending, between the span of the kept right singular vectors and
+            that of as many leading eigenvectors of the second moment; NaN beyond the number kept.
+        images: number of images.
+    """
+
+    energy: FloatArray
+    kept_energy: FloatArray
+    effective_rank: FloatArray
+    angles: FloatArray
+    images: int
+
+    @property
+    def kept_share(self) -> float:
+        """Share 0 .. 1 of the input's energy in the directions and at the frequencies that the layer keeps."""
+        total = float(self.energy.sum())
+        return float(self.kept_energy.sum()) / total if total > 0 else math.nan
+
+    @property
+    def largest_angle(self) -> float:
+        """The largest principal angle, in radians; NaN where nothing is kept."""
+        return float(np.nanmax(self.angles)) if np.isfinite(self.angles).any() else math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class RepresentationCost:
+    """Parameter norm of one network beside what theory says that its function costs.
+
+    R(f; Omega, L) is the smallest ||theta||^2 of a network of L layers that represents f on Omega; for large L it is
+    L R0 + R1. With A_l(w) the operator of layer l at frequency w, n pixels, pooling m_w and J(w) the Jacobian at a
+    constant input:
+
+    Attributes:
+        depth: L, the number of layers.
+        parameter_norm: ||theta||^2 = sum_l ||W_l||_F^2 + ||b_l||^2.
+        weight_norm: the part of the weights.
+        lower_bound: (1/n) sum_w L m_w^-2 sum_i s_i(J(w))^(2/L), at most `weight_norm` for every L.
+        r0: (1/n) sum_w m_w^-2 Rank J(w), a lower bound of R0 (Theorem 3.2).
+        r1: (2/n) sum_w m_w^-2 sum_i log s_i(J(w)) over the values that are not zero, a lower bound of R1.
+        rank_cbn: sum_w m_w^-2 k_w, with k_w the channels that the middle layers keep; counts, not divided by n.
+        upper_rate: rank_cbn / n: by Theorem 3.1 R <= L upper_rate + c, where c depends on f only.
+        constant: parameter_norm - L upper_rate, the c with which this network meets Theorem 3.1.
+    """
+
+    depth: int
+    parameter_norm: float
+    weight_norm: float
+    lower_bound: float
+    r0: float
+    r1: float
+    rank_cbn: float
+    upper_rate: float
+    constant: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BottleneckResult:
+    """The singular values of a network by layer and frequency, and which of them its layers keep.
+
+    Attributes:
+        spectrum: the singular values of every layer, pooling, stride and folded batch norm included.
+        kept: layer -> what stands above the gap.
+        pooling: layer -> (f,) eigenvalue m_w of the pooling before it, included in its singular values; 1 without.
+        norms: layer -> (||W||_F^2, ||b||^2) of its own parameters.
+        activations: layer -> its input's energy and alignment; empty where no images were given.
+        blocks: names of those entries of `spectrum` that are residual branches, or branches plus identity.
+    """
+
+    spectrum: ModelSpectrum
+    kept: dict[str, KeptValues]
+    pooling: dict[str, FloatArray]
+    norms: dict[str, tuple[float, float]]
+    activations: dict[str, LayerActivations]
+    blocks: tuple[str, ...] = ()
+
+    # ---------------------------------------------------------------- layers
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers in order of execution, residual branches left out."""
+        return [name for name in self.spectrum if name not in self.blocks]
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    def kept_frequencies(self, layer: str) -> dict[Frequency, int]:
+        """Channels kept at each frequency of a layer that keeps any: signed cycles per image, k and -k both."""
+        return _by_frequency(self.spectrum[layer], self.kept[layer].counts)
+
+    def rank(self, layer: str) -> float:
+        """sum_w m_w^-2 k_w over all frequencies of the layer's grid: its CBN rank."""
+        return weighted_rank(self.spectrum[layer].multiplicity, self.kept[layer].counts, self.pooling[layer])
+
+    # ---------------------------------------------------------------- the network
+    @property
+    def middle(self) -> list[str]:
+        """The layers between the first and the last quarter, at least one: where a bottleneck shows."""
+        names = self.layers
+        quarter = len(names) // 4
+        return names[quarter : len(names) - quarter] or names
+
+    @property
+    def network_kept(self) -> dict[Frequency, int]:
+        """k_w: at each frequency the number of channels that most middle layers keep; of equals the smaller.
+
+        A layer on a reduced grid has no say about frequencies that its grid does not have.
+        """
+        seen: dict[Frequency, list[int]] = {}
+        every = {name: self.kept_frequencies(name) for name in self.middle}
+        for frequency in {k for kept in every.values() for k in kept}:
+            seen[frequency] = [
+                kept.get(frequency, 0)
+                for name, kept in every.items()
+                if _has(self.spectrum[name].grid, frequency)
+            ]  # fmt: skip
+        modes = {frequency: _mode(counts) for frequency, counts in seen.items()}
+        return {frequency: modes[frequency] for frequency in sorted(modes, key=_low_first) if modes[frequency]}
+
+    @property
+    def rank_cbn(self) -> float:
+        """sum_w m_w^-2 k_w with the `network_kept` k_w, and m_w of the middle layers: the network's CBN rank."""
+        total = 0.0
+        for frequency, count in self.network_kept.items():
+            name = next(name for name in self.middle if _has(self.spectrum[name].grid, frequency))
+            grid = self.spectrum[name].grid
+            row = self.spectrum[name].cells[tuple(k % n for k, n in zip(frequency, grid, strict=True))]
+            total += count / float(self.pooling[name][row]) ** 2
+        return total
+
+    @property
+    def parameter_norm(self) -> float:
+        """||theta||^2 = sum over layers of ||W_l||_F^2 + ||b_l||^2, batch norm not folded in."""
+        return sum(weight + bias for weight, bias in self.norms.values())
+
+    # ---------------------------------------------------------------- out of the toolkit
+    def table(self) -> list[dict[str, Any]]:
+        """One row per layer, in order of execution.
+
+        Keys: layer, grid, kept (values, multiplicities counted), of, frequencies (that keep any), rank, gap,
+        gap_found, threshold, margin, norm (spectral), stable_rank, weight_norm, bias_norm, energy_kept, largest_angle
+        (radians), exact.
+        """
+        rows = []
+        for name, spectrum in self.spectrum.layers.items():
+            kept, seen = self.kept[name], self.activations.get(name)
+            weight, bias = self.norms.get(name, (math.nan, math.nan))
+            rows.append(
+                {
+                    "layer": name,
+                    "grid": spectrum.grid,
+                    "kept": int(spectrum.multiplicity @ kept.counts),
+                    "of": spectrum.count,
+                    "frequencies": int(spectrum.multiplicity @ (kept.counts > 0)),
+                    "rank": self.rank(name),
+                    "gap": kept.gap,
+                    "gap_found": kept.found,
+                    "threshold": kept.threshold,
+                    "margin": kept.margin,
+                    "norm": spectrum.norm,
+                    "stable_rank": spectrum.stable_rank,
+                    "weight_norm": weight,
+                    "bias_norm": bias,
+                    "energy_kept": seen.kept_share if seen else math.nan,
+                    "largest_angle": seen.largest_angle if seen else math.nan,
+                    "exact": spectrum.exact,
+                }
+            )
+        return rows
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
+
+    def plot(self) -> Figure:
+        """Singular values against the layer, coloured by frequency, with what they say in words."""
+        from fastfreq.plots import plot_bottleneck
+
+        return plot_bottleneck(self)
+
+    def __repr__(self) -> str:
+        kept = ", ".join(f"{k}: {count}" for k, count in list(self.network_kept.items())[:4])
+        return f"BottleneckResult({self.spectrum.model!r}, {self.depth} layers, rank {self.rank_cbn:.4g}, {{{kept}}})"
+
+    _KEPT = ("threshold", "gap", "margin", "found")
+    _ACTIVATIONS = ("energy", "kept_energy", "effective_rank", "angles")
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to an .npz without pickle, all or nothing."""
+        header, arrays = self.spectrum._parts()
+        header["norms"], header["blocks"] = self.norms, self.blocks
+        header["kept"] = {name: {key: getattr(kept, key) for key in self._KEPT} for name, kept in self.kept.items()}
+        header["images"] = {name: seen.images for name, seen in self.activations.items()}
+        for i, name in enumerate(self.spectrum):
+            arrays[f"{i}/counts"], arrays[f"{i}/pooling"] = self.kept[name].counts, self.pooling[name]
+            if name in self.activations:
+                seen = self.activations[name]
+                arrays |= {f"{i}/{key}": getattr(seen, key) for key in self._ACTIVATIONS}
+        store.write_arrays(path, "bottleneck", header, arrays)
+
+    @classmethod
+    def from_arrays(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> BottleneckResult:
+        """What `save` wrote."""
+        spectrum = ModelSpectrum.from_arrays(header, arrays)
+        place = {name: i for i, name in enumerate(spectrum)}
+        return cls(
+            spectrum=spectrum,
+            kept={
+                name: KeptValues(counts=arrays[f"{i}/counts"], **header["kept"][name]) for name, i in place.items()
+            },
+            pooling={name: arrays[f"{i}/pooling"] for name, i in place.items()},
+            norms={name: (weight, bias) for name, (weight, bias) in header["norms"].items()},
+            activations={
+                name: LayerActivations(
+                    images=images, **{key: arrays[f"{place[name]}/{key}"] for key in cls._ACTIVATIONS}
+                )
+                for name, images in header["images"].items()
+            },
+            blocks=tuple(header["blocks"]),
+        )  # fmt: skip
+
+
+def weighted_rank(multiplicity: IntArray, counts: IntArray, pooling: FloatArray) -> float:
+    """sum_w m_w^-2 k_w over all frequencies; one that the pooling removes (m = 0) keeps nothing and costs nothing."""
+    some = counts > 0
+    return float((multiplicity[some] * counts[some] / np.square(pooling[some])).sum())
+
+
+def signed(frequency: Frequency, grid: tuple[int, ...]) -> Frequency:
+    """The frequency with every entry from -floor(n / 2) to ceil(n / 2) - 1."""
+    return tuple((k + n // 2) % n - n // 2 for k, n in zip(frequency, grid, strict=True))
+
+
+def _by_frequency(spectrum: LayerSpectrum, counts: IntArray) -> dict[Frequency, int]:
+    found = np.argwhere(counts[spectrum.cells] > 0)
+    every = [tuple(int(k) for k in row) for row in found]
+    kept = {signed(k, spectrum.grid): int(counts[spectrum.cells[k]]) for k in every}
+    return {k: kept[k] for k in sorted(kept, key=_low_first)}
+
+
+def _has(grid: tuple[int, ...], frequency: Frequency) -> bool:
+    return len(grid) == len(frequency) and signed(frequency, grid) == frequency
+
+
+def _low_first(frequency: Frequency) -> tuple[int, Frequency]:
+    return sum(k * k for k in frequency), frequency
+
+
+def _mode(counts: list[int]) -> int:
+    values, times = np.unique(counts, return_counts=True)
+    return int(values[np.argmax(times)])

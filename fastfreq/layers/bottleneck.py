@@ -1,0 +1,132 @@
+"""The convolution bottleneck of a model: what every layer keeps, by frequency, in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fastfreq.core.bottleneck import BottleneckResult
+from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
+
+from ._values import Accuracy
+from .cyclic import CyclicConv, pooling_eigenvalues
+from .ranks import FLOOR, SMALLEST_GAP, kept_values
+from .singular_values import singular_values
+
+
+def bottleneck(
+    model: nn.Module,
+    *,
+    input_size: Sequence[int],
+    images: Tensor | None = None,
+    layers: Sequence[str] | None = None,
+    accuracy: Accuracy = "high",
+    floor: float = FLOOR,
+    smallest_gap: float = SMALLEST_GAP,
+    progress: bool = False,
+) -> BottleneckResult:
+    """Which frequencies and channels each layer of a network keeps: the convolution bottleneck of Wen and Jacot.
+
+    Each layer is taken as the linear map that the network applies: with its stride, the batch norm that follows it
+    folded in, and in a `CyclicNet` the pooling M before it. At every frequency w that map is a small matrix m_w W(w);
+    its singular values above the gap of the layer's spectrum (`kept_values`) are what the layer keeps. Networks
+    trained with weight decay keep few, near 1, at few frequencies, in most of their middle layers; those count as the
+    rank of the network, sum_w m_w^-2 k_w.
+
+    Args:
+        model: any module with convolutions; evaluation mode is used and the model's own restored.
+        input_size: (c, height, width) of one image.
+        images: (n, c, height, width) as the model takes them, to measure how the layers' inputs lie to what the
+            layers keep; None for weights alone.
+        layers: names of the layers to do; None for all.
+        accuracy: of the singular values, as in `singular_values`.
+        floor: see `kept_values`.
+        smallest_gap: see `kept_values`.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a bad argument, weights that are not finite, a model without convolutions.
+        TypeError: a module without usable weights.
+
+    Source: Wen and Jacot 2024, "Which Frequencies do CNNs Need? Emergent Bottleneck Structure in Feature Learning"
+        (ICML), sections 3 to 5; definitions as read there, the rule for the gap is ours.
+    """
+    cyclic = {name: module for name, module in model.named_modules() if isinstance(module, CyclicConv)}
+    if cyclic:
+        spectrum = _cyclic_spectra(model, cyclic, tuple(input_size), layers, accuracy)
+    else:
+        spectrum = singular_values(
+            model, input_size=tuple(input_size), accuracy=accuracy, fold_batch_norm=True, layers=layers,
+            progress=progress,
+        )  # fmt: skip
+        if isinstance(spectrum, LayerSpectrum):
+            raise ValueError("expected a model, got one convolution; use singular_values for it")
+    if not spectrum:
+        raise ValueError(f"expected a model with convolutions, {type(model).__name__} has none that could be taken")
+    modules = dict(model.named_modules())
+    return BottleneckResult(
+        spectrum=spectrum,
+        kept={
+            name: kept_values(layer, floor=floor, smallest_gap=smallest_gap) for name, layer in spectrum.layers.items()
+        },
+        pooling={name: _pooling(layer, cyclic.get(name)) for name, layer in spectrum.layers.items()},
+        norms={name: _norms(modules[name]) for name in spectrum},
+        activations={},
+    )
+
+
+def _cyclic_spectra(
+    model: nn.Module,
+    cyclic: dict[str, CyclicConv],
+    input_size: tuple[int, ...],
+    layers: Sequence[str] | None,
+    accuracy: Accuracy,
+) -> ModelSpectrum:
+    first = next(iter(cyclic.values()))
+    if input_size != (first.weight.shape[1], *first.size):
+        raise ValueError(
+            f"expected `input_size` {(first.weight.shape[1], *first.size)} of the network, got {input_size}"
+        )
+    missing = [name for name in layers or [] if name not in cyclic]
+    if missing:
+        raise ValueError(f"expected `layers` among {', '.join(cyclic)}, got {missing}")
+    spectra = {}
+    for name, layer in cyclic.items():
+        if layers is not None and name not in layers:
+            continue
+        found = singular_values(
+            layer.effective_convolution(), input_size=layer.size, accuracy=accuracy, padding="circular"
+        )
+        assert isinstance(found, LayerSpectrum)
+        note = f"with its pooling, beta = {layer.beta:g}"
+        spectra[name] = dataclasses.replace(found, name=name, kind=type(layer).__name__, note=note)
+    return ModelSpectrum(
+        model=type(model).__name__,
+        input_size=input_size,
+        layers=spectra,
+        skipped=(),
+        details={"accuracy": accuracy, "padding": "cyclic", "torch": torch.__version__, "batch_norm": "none"},
+    )
+
+
+def _pooling(spectrum: LayerSpectrum, layer: CyclicConv | None) -> NDArray[np.float64]:
+    """m_w at each distinct frequency; of a layer with stride at the lowest of the frequencies that fold together."""
+    if layer is None:
+        return np.ones(len(spectrum.frequencies))
+    grid = np.asarray(spectrum.grid)
+    lowest = (spectrum.frequencies + grid // 2) % grid - grid // 2
+    return pooling_eigenvalues(lowest, layer.size, layer.beta)
+
+
+def _norms(layer: nn.Module) -> tuple[float, float]:
+    weight, bias = (getattr(layer, name, None) for name in ("weight", "bias"))
+    return _squares(weight), _squares(bias)
+
+
+def _squares(parameter: object) -> float:
+    return float(parameter.detach().double().square().sum()) if isinstance(parameter, Tensor) else 0.0
