@@ -1,0 +1,79 @@
+"""The error that each accuracy guarantees, against LAPACK in complex128, on kernels with planted singular values."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fastfreq as ff
+from fastfreq.core.spectrum import GUARANTEES
+
+GRID = (6, 5)
+
+
+def planted(c, spectrum, seed=0):
+    """A kernel as large as the grid, so that the symbol at every frequency is free: U diag(spectrum) V^H."""
+    rng = np.random.default_rng(seed)
+    draw = rng.standard_normal((2, *GRID, c, c)) + 1j * rng.standard_normal((2, *GRID, c, c))
+    symbols = (np.linalg.qr(draw[0])[0] * spectrum) @ np.linalg.qr(draw[1])[0]
+    twin = np.roll(symbols[::-1, ::-1], 1, axis=(0, 1)).conj()
+    first = np.arange(30).reshape(GRID) <= np.roll(np.arange(30).reshape(GRID)[::-1, ::-1], 1, axis=(0, 1))
+    symbols = np.where(first[..., None, None], symbols, twin)
+    for own in [(0, 0), (3, 0)]:  # frequencies that are their own twins have real symbols
+        real = rng.standard_normal((2, c, c))
+        symbols[own] = (np.linalg.qr(real[0])[0] * spectrum) @ np.linalg.qr(real[1])[0]
+    kernel = np.fft.fft2(symbols, axes=(0, 1)) / 30  # symbols carry exp(+2 pi i)
+    assert np.abs(kernel.imag).max() < 1e-12
+    layer = nn.Conv2d(c, c, GRID, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(kernel.real.transpose(2, 3, 0, 1).copy()))
+    return layer
+
+
+SPECTRA = {
+    "condition 1e2": lambda c: np.logspace(0, -2, c),
+    "condition 1e4": lambda c: np.logspace(0, -4, c),
+    "condition 1e6": lambda c: np.logspace(0, -6, c),
+    "flat but one": lambda c: np.r_[np.ones(c - 1), 1e-6],
+    "half flat": lambda c: np.r_[np.ones(c // 2), np.full(c - c // 2, 1e-6)],
+    "rank one": lambda c: np.r_[1.0, np.full(c - 1, 1e-9)],
+}
+
+
+@pytest.mark.parametrize("accuracy", list(GUARANTEES))
+@pytest.mark.parametrize("spectrum", list(SPECTRA))
+@pytest.mark.parametrize("c", [3, 40])
+def test_no_value_is_off_by_more_than_guaranteed(c, spectrum, accuracy):
+    true = SPECTRA[spectrum](c)
+    layer = planted(c, true)
+    result = ff.singular_values(layer, input_size=GRID, accuracy=accuracy, padding="circular")
+    assert result.values.shape == (*GRID, c)
+    assert np.abs(result.values - true).max() <= GUARANTEES[accuracy]
+    if accuracy == "exact":
+        assert abs(result.condition / (true[0] / true[-1]) - 1) < 1e-5
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e18])
+@pytest.mark.parametrize("accuracy", list(GUARANTEES))
+def test_any_scale_of_weights(scale, accuracy):
+    layer = planted(40, np.logspace(0, -1, 40))
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+    result = ff.singular_values(layer.float(), input_size=GRID, accuracy=accuracy, padding="circular")
+    assert abs(result.norm / scale - 1) < 1e-6 + GUARANTEES[accuracy]
+
+
+def test_fast_takes_float32_where_values_are_resolved_and_float64_where_not(monkeypatch):
+    from fastfreq.layers import _values
+
+    seen = []
+    original = _values._ByGram.__call__
+    monkeypatch.setattr(
+        _values._ByGram, "__call__", lambda self, k: seen.append(self.gram.taps.dtype) or original(self, k)
+    )
+    monkeypatch.setattr(_values, "_PROBE", 4)
+    ff.singular_values(planted(40, np.logspace(0, -1, 40)), input_size=GRID, accuracy="fast", padding="circular")
+    assert set(seen) == {torch.float32}
+    seen.clear()
+    ff.singular_values(planted(40, np.logspace(0, -5, 40)), input_size=GRID, accuracy="fast", padding="circular")
+    assert seen == [torch.float32, torch.float64, torch.float64]  # a probe, its repetition, and all the rest
