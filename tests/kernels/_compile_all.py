@@ -1,75 +1,45 @@
 """Compile every kernel, as it is launched, for GPUs that are not there, and print what came out as JSON.
 
-Run in its own process, without TRITON_INTERPRET: `python tests/kernels/_compile_all.py 'cuda 90' ...`.
+The launches come from `cases()` of every `launches_<operation>.py` beside this file: pairs (name, launch), where a
+launch has `kernel`, `arguments` by name, `warps` and `options`.
+
+Run in its own process, without TRITON_INTERPRET: `python tests/kernels/_compile_all.py 'cuda 90' ...`, with
+`--only OPERATION` to compile the launches of one operation.
 """
 
+import argparse
+import importlib
 import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 import triton
-from fastfreq_kernels.fourier_perturb import _triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+PREFIX = "launches_"
 TYPES = {
+    torch.float64: "*fp64",
     torch.float32: "*fp32",
     torch.bfloat16: "*bf16",
     torch.float16: "*fp16",
     torch.uint8: "*u8",
     torch.int8: "*i8",
+    torch.int32: "*i32",
     torch.int64: "*i64",
 }
 
 
-def cases():
-    """(name, launch): what the engine launches at CIFAR's and ImageNet's sizes, and an odd one."""
-    for side, n, f in ((32, 256, 4), (224, 16, 8)):
-        for images, dtype, channels_last in (
-            (torch.float32, torch.bfloat16, True),
-            (torch.uint8, torch.bfloat16, True),
-            (torch.float32, torch.float32, False),
-            (torch.bfloat16, torch.float16, False),
-        ):
-            kinds = [str(t).removeprefix("torch.") for t in (images, dtype)]
-            name = (
-                f"perturb {side}x{side} {kinds[0]} to {kinds[1]} {'channels_last' if channels_last else 'contiguous'}"
-            )
-            tables, perturb = launches(n, side, side, f, images, dtype, channels_last)
-            yield name, perturb
-        yield f"tables {side}x{side}", tables
-    yield (
-        "perturb 33x47 float32 to bfloat16 channels_last",
-        launches(2, 33, 47, 3, torch.float32, torch.bfloat16, True)[1],
-    )
-    out = torch.empty(512, 256, 3, dtype=torch.int8)
-    ids, frequencies = torch.arange(256), torch.zeros(512, 2, dtype=torch.int64)
-    yield "signs", _triton.signs_launch(out, ids, frequencies, 224, 224, 2**40)
-
-
-def launches(n, h, w, f, images, dtype, channels_last):
-    c = 3
-    shape = (f * n, h, w, c) if channels_last else (f * n, c, h, w)
-    pixels = torch.zeros(n, c, h, w, dtype=images)
-    if channels_last:
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-    return _triton.launches(
-        torch.empty(shape, dtype=dtype),
-        pixels,
-        torch.zeros(f, 2, dtype=torch.int64),
-        torch.ones(f, n, c, dtype=torch.int8),
-        4.0,
-        0.7,
-        True,
-        torch.zeros(c),
-        torch.ones(c),
-        channels_last,
-    )
+def collected(only=None):
+    """(operation, name, launch) of every operation's cases, or of one's."""
+    for file in sorted(Path(__file__).parent.glob(f"{PREFIX}{only or '*'}.py")):
+        operation = file.stem.removeprefix(PREFIX)
+        for name, launch in importlib.import_module(file.stem).cases():
+            yield operation, name, launch
 
 
 def compiled(launch, target):
@@ -104,31 +74,36 @@ def registers_of_cubin(cubin):
     return found["REG"], found["STACK"] + found["LOCAL"]
 
 
-def main(targets):
+def row(target, operation, name, launch):
+    """What the compiled launch needs, as one row of the table."""
+    backend, architecture = target.split()
+    cuda = backend == "cuda"
+    asm = compiled(launch, GPUTarget(backend, int(architecture) if cuda else architecture, 32 if cuda else 64)).asm
+    if cuda:
+        registers, spilled = registers_of_cubin(asm["cubin"])
+        wide = len(re.findall(r"st\.global\.v4\.b32", asm["ptx"]))
+        narrow = len(re.findall(r"st\.global\.", asm["ptx"])) - wide
+    else:
+        registers = int(re.search(r"\.vgpr_count:\s*(\d+)", asm["amdgcn"])[1])
+        spilled = sum(int(v) for v in re.findall(r"\.vgpr_spill_count:\s*(\d+)", asm["amdgcn"]))
+        wide = len(re.findall(r"(?:global|buffer)_store_dwordx4", asm["amdgcn"]))
+        narrow = len(re.findall(r"(?:global|buffer)_store_", asm["amdgcn"])) - wide
+    return {
+        "target": target, "operation": operation, "function": launch.kernel.__name__, "kernel": name,
+        "warps": launch.warps, "registers": registers, "spilled": spilled, "wide_stores": wide,
+        "narrow_stores": narrow, "conversions": asm["ttgir"].count("ttg.convert_layout"),
+    }  # fmt: skip
+
+
+def main():
     assert os.environ.get("TRITON_INTERPRET") != "1"
-    rows = []
-    for backend, architecture in (t.split() for t in targets):
-        target = GPUTarget(
-            backend, int(architecture) if backend == "cuda" else architecture, 32 if backend == "cuda" else 64
-        )
-        for name, launch in cases():
-            asm = compiled(launch, target).asm
-            if backend == "cuda":
-                registers, spilled = registers_of_cubin(asm["cubin"])
-                wide = len(re.findall(r"st\.global\.v4\.b32", asm["ptx"]))
-                narrow = len(re.findall(r"st\.global\.", asm["ptx"])) - wide
-            else:
-                registers = int(re.search(r"\.vgpr_count:\s*(\d+)", asm["amdgcn"])[1])
-                spilled = sum(int(v) for v in re.findall(r"\.vgpr_spill_count:\s*(\d+)", asm["amdgcn"]))
-                wide = len(re.findall(r"(?:global|buffer)_store_dwordx4", asm["amdgcn"]))
-                narrow = len(re.findall(r"(?:global|buffer)_store_", asm["amdgcn"])) - wide
-            rows.append(
-                {"target": f"{backend} {architecture}", "kernel": name, "warps": launch.warps, "registers": registers,
-                 "spilled": spilled, "wide_stores": wide, "narrow_stores": narrow,
-                 "conversions": asm["ttgir"].count("ttg.convert_layout")}
-            )  # fmt: skip
-    print(json.dumps(rows))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="+")
+    parser.add_argument("--only")
+    arguments = parser.parse_args()
+    jobs = [(target, *case) for target in arguments.targets for case in collected(arguments.only)]
+    print(json.dumps([row(*job) for job in jobs]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
