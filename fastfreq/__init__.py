@@ -4,6 +4,7 @@ import fastfreq_kernels as kernels
 
 from .core.comparison import Comparison
 from .core.conventions import CONVENTIONS, Convention
+from .core.image_spectra import SpectralSlope, SpectrumResult
 from .core.loading import load
 from .core.pixels import NormalizedModel
 from .core.results import HeatmapResult, RadialProfile
@@ -12,6 +13,7 @@ from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
 from .inputs.gradient import gradient_heatmap
 from .inputs.heatmap import heatmap
+from .inputs.spectra import difference_spectrum, image_spectrum
 from .layers.clipping import clip_singular_values
 from .layers.lipschitz import LipschitzBound, lipschitz_bound
 from .layers.penalties import SpectralPenalty
@@ -36,10 +38,15 @@ __all__ = [
     "clip_singular_values",
     "SpectralPenalty",
     "lipschitz_bound",
+    # which frequencies images hold, and what corruptions change
+    "image_spectrum",
+    "difference_spectrum",
     # what comes back
     "HeatmapResult",
     "SensitivityResult",
     "RadialProfile",
+    "SpectrumResult",
+    "SpectralSlope",
     "Comparison",
     "LayerSpectrum",
     "ModelSpectrum",

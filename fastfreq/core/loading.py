@@ -6,16 +6,26 @@ from pathlib import Path
 
 from . import store
 from .bottleneck import BottleneckResult
+from .image_spectra import SpectrumResult
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
 from .spectrum import LayerSpectrum, ModelSpectrum
 
-Result = HeatmapResult | SensitivityResult | LayerSpectrum | ModelSpectrum | BottleneckResult
+Result = (
+    HeatmapResult
+    | SensitivityResult
+    | LayerSpectrum
+    | ModelSpectrum
+    | CriticalBandResult
+    | SpectrumResult
+    | BottleneckResult
+)
 _KINDS: dict[str, type[Result]] = {
     "heatmap": HeatmapResult,
     "sensitivity": SensitivityResult,
     "layer_spectrum": LayerSpectrum,
     "model_spectrum": ModelSpectrum,
+    "image_spectrum": SpectrumResult,
     "bottleneck": BottleneckResult,
 }
 

@@ -11,6 +11,7 @@ from .curves import plot_radial, plot_sensitivity
 from .gallery import plot_basis_gallery
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
 from .singular import plot_layer_spectrum, plot_model_spectrum
+from .spectra import plot_spectra, plot_spectrum
 
 __all__ = [
     "figure_png",
@@ -25,5 +26,7 @@ __all__ = [
     "plot_model_spectrum",
     "plot_radial",
     "plot_sensitivity",
+    "plot_spectra",
+    "plot_spectrum",
     "save_png",
 ]

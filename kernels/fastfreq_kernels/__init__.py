@@ -5,6 +5,7 @@ from .conv_gram import ConvGram, conv_gram
 from .conv_symbols import conv_symbols
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 from .hermitian_eigenvalues import hermitian_eigenvalues
+from .radial_power import radial_cells, radial_power
 
 __all__ = [
     "ConvGram",
@@ -16,4 +17,6 @@ __all__ = [
     "fourier_perturb",
     "fourier_signs",
     "hermitian_eigenvalues",
+    "radial_cells",
+    "radial_power",
 ]

@@ -1,0 +1,127 @@
+"""Spectra of images: the map, the radial profile with its fitted power law, several of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fastfreq.core.image_spectra import SpectrumResult
+
+from . import _frame
+from ._frame import FloatArray
+
+
+def _label(result: SpectrumResult) -> str:
+    return "mean |F|" if result.kind == "magnitude" else "mean |F|²"
+
+
+def _log(values: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore"):
+        logs = np.log10(values)
+    logs[~np.isfinite(logs)] = np.nan  # nothing there: drawn grey
+    return logs
+
+
+def plot_spectrum(result: SpectrumResult) -> Figure:
+    """The map on a log10 scale, where all images had one shape, and the radial profile on log axes.
+
+    The band is the 95 % interval over images; the dashed line is the fitted power law over the rings it was fitted to.
+
+    Raises:
+        ValueError: no image entered the spectrum.
+    """
+    with_map = result.shape is not None
+    height = _frame.map_height((result.shape[1], result.shape[2]), 3.6) + 1.3 if result.shape is not None else 4.6
+    figure = _frame.new_figure(9.6 if with_map else 6.0, max(height, 4.6))
+    panels = figure.subplots(1, 2 if with_map else 1, squeeze=False)[0]
+    logs = np.zeros(0)
+    if with_map:
+        logs = _log(result.map)
+        image = _frame.draw_map(panels[0], logs, limits=_frame.own_limits(logs), ticks=7)
+        figure.colorbar(image, ax=panels[0], shrink=0.85, label=f"log10 of {_label(result)}")
+    _draw_profile(panels[-1], result, colour=_frame.COLOURS[0], band=True)
+    fitted = _draw_slope(panels[-1], result)
+    _finish(panels[-1], _label(result))
+    seen = f" of {result.seen:,}" if result.seen != result.count else ""
+    _frame.set_heading(figure, f"spectrum of {result.subject}, {result.count:,}{seen} images\n{fitted}")
+    grey = " Grey: nothing there." if np.isnan(logs).any() else ""
+    edge = (
+        "" if result.shape is None else f" Dotted: half a cycle per pixel; beyond it lie the corners of the map.{grey}"
+    )
+    _frame.set_caption(figure, f"Orthonormal DFT per channel, averaged over channels. Band: 95 % interval.{edge}")
+    return figure
+
+
+def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
+    """Maps of several spectra of one kind on one log10 scale, as in Yin et al. 2019, Figure 2, and their profiles.
+
+    Raises:
+        ValueError: no results, or results of both kinds.
+    """
+    if not results:
+        raise ValueError("expected at least one result, as in {'natural': result}, got none")
+    kinds = {result.kind for result in results.values()}
+    if len(kinds) > 1:
+        raise ValueError("expected spectra of one kind, got magnitudes and powers")
+    maps = {name: _log(result.map) for name, result in results.items() if result.shape is not None}
+    rows, columns = _frame.grid(len(maps) + 1, most=4)
+    tallest = max((_frame.map_height((m.shape[0], m.shape[1]), 2.8) for m in maps.values()), default=2.8)
+    figure = _frame.new_figure(3.2 * columns + 1.2, (tallest + 1.1) * rows + 0.3 * len(results) + 0.2)
+    panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    limits = _frame.own_limits(np.concatenate([m.reshape(-1) for m in maps.values()] or [np.zeros(0)]))
+    first = next(iter(results.values()))
+    image = None
+    for k, (name, values) in enumerate(maps.items()):
+        image = _frame.draw_map(panels[k], values, limits=limits, ticks=5, labels=(k % columns == 0, True))
+        _frame.set_title(panels[k], name, width=30)
+    if image is not None:
+        figure.colorbar(image, ax=panels[: len(maps)], shrink=0.8, label=f"log10 of {_label(first)}")
+    handles: list[Line2D] = []
+    for k, result in enumerate(results.values()):
+        colour, style = _frame.COLOURS[k % len(_frame.COLOURS)], _frame.LINE_STYLES[k // len(_frame.COLOURS) % 3]
+        handles += _draw_profile(panels[len(maps)], result, colour=colour, style=style, band=True)
+    _finish(panels[len(maps)], _label(first))
+    for axes in panels[len(maps) + 1 :]:
+        axes.set_axis_off()
+    legend = figure.legend(handles, [str(k) for k in range(len(handles))], loc="outside upper left", frameon=False)
+    for text, name in zip(legend.get_texts(), results, strict=True):
+        _frame.plain(text).set_text(name)
+    return figure
+
+
+def _draw_profile(
+    axes: Axes, result: SpectrumResult, *, colour: str, style: str = "-", band: bool = False
+) -> list[Line2D]:
+    """Value against frequency, ring 0 left out: it has no place on a log axis."""
+    profile, frequency = result.radial(), result.frequency
+    shown = (frequency > 0) & (profile.value > 0)
+    lines = axes.plot(frequency[shown], profile.value[shown], color=colour, linestyle=style, linewidth=1.4)
+    if band and result.count > 1:
+        low = np.maximum(profile.low, 1e-3 * profile.value)  # a log axis has no zero
+        axes.fill_between(frequency[shown], low[shown], profile.high[shown], color=colour, alpha=0.2, linewidth=0)
+    return lines
+
+
+def _draw_slope(axes: Axes, result: SpectrumResult) -> str:
+    """The fitted law as a dashed line, and in words; why there is none where it cannot be fitted."""
+    try:
+        fit = result.slope()
+    except ValueError:
+        return "no power law: too few rings with power in them"
+    x = np.array([fit.lowest, fit.highest])
+    axes.plot(x, fit.constant * x**-fit.alpha, color=_frame.COLOURS[1], linestyle="--", linewidth=1.2)
+    interval = "" if np.isnan(fit.low) else f" (95 % interval {fit.low:.3f} to {fit.high:.3f})"
+    return f"{_label(result)} falls as 1 / f^alpha, alpha {fit.alpha:.3f}{interval}, dashed"
+
+
+def _finish(axes: Axes, label: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.axvline(0.5, color="#888888", linestyle=":", linewidth=1.0)
+    axes.grid(alpha=0.25)
+    axes.set_xlabel("frequency, cycles per pixel")
+    axes.set_ylabel(label)

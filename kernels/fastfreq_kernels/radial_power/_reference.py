@@ -1,0 +1,27 @@
+"""The specification of `radial_power`: plain, differentiable torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._rings import rings_of
+
+
+def radial_power(images: Tensor, side: int | None, magnitude: bool) -> tuple[Tensor, Tensor]:
+    """(rings (n, c, r), plane (c, h, w // 2 + 1)): |F|^2 or |F| summed over rings, and summed over images."""
+    n, c, h, w = images.shape
+    spectrum = torch.fft.rfft2(as_float(images), norm="ortho")
+    values = spectrum.abs() if magnitude else spectrum.real.square() + spectrum.imag.square()
+    table = rings_of(h, w, side)
+    member = torch.repeat_interleave(torch.arange(len(table.cells)), table.starts.diff()).to(images.device)
+    weighted = values.reshape(n, c, -1)[..., table.order.to(images.device)] * table.weights.to(values)
+    rings = values.new_zeros(n, c, len(table.cells)).index_add(2, member, weighted)
+    return rings, values.sum(dim=0, dtype=torch.float64)
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Pixels in float32, or float64 where they came in it; uint8 divided by 255."""
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    return images if images.dtype == torch.float64 else images.float()
