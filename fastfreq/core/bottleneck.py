@@ -88,8 +88,8 @@ class RepresentationCost:
         parameter_norm: ||theta||^2 = sum_l ||W_l||_F^2 + ||b_l||^2.
         weight_norm: the part of the weights.
         lower_bound: (1/n) sum_w L m_w^-2 sum_i s_i(J(w))^(2/L), at most `weight_norm` for every L.
-        r0: (1/n) sum_w m_w^-2 Rank J(w), a lower bound of R0 (Theorem 3.2).
-        r1: (2/n) sum_w m_w^-2 sum_i log s_i(J(w)) over the values that are not zero, a lower bound of R1.
+        r0: (1/n) sum_w m_w^-2 Rank J(w), a lower bound of R0 (Theorem 3.2); rank by the gap of all s_i(J(w)).
+        r1: (2/n) sum_w m_w^-2 sum_i log s_i(J(w)) over the values above that gap, a lower bound of R1.
         rank_cbn: sum_w m_w^-2 k_w, with k_w the channels that the middle layers keep; counts, not divided by n.
         upper_rate: rank_cbn / n: by Theorem 3.1 R <= L upper_rate + c, where c depends on f only.
         constant: parameter_norm - L upper_rate, the c with which this network meets Theorem 3.1.

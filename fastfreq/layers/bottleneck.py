@@ -72,7 +72,8 @@ def bottleneck(
     return BottleneckResult(
         spectrum=spectrum,
         kept={
-            name: kept_values(layer, floor=floor, smallest_gap=smallest_gap) for name, layer in spectrum.layers.items()
+            name: kept_values(layer.distinct, floor=floor, smallest_gap=smallest_gap)
+            for name, layer in spectrum.layers.items()
         },
         pooling={name: _pooling(layer, cyclic.get(name)) for name, layer in spectrum.layers.items()},
         norms={name: _norms(modules[name]) for name in spectrum},

@@ -143,7 +143,3 @@ class CyclicNet(nn.Module):
             if index < last or self.head is not None:
                 x = torch.relu(x)
         return x if self.head is None else self.head(x.flatten(2).mean(dim=2))
-
-    def parameter_norm(self) -> Tensor:
-        """||theta||^2, the sum of all squared parameters: lambda times it is the paper's regulariser."""
-        return torch.stack([parameter.square().sum() for parameter in self.parameters()]).sum()

@@ -8,19 +8,19 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastfreq.core.bottleneck import BottleneckResult, KeptValues, RepresentationCost
-from fastfreq.core.spectrum import LayerSpectrum
 
 from .cyclic import CyclicNet, pooling_eigenvalues
 
 FLOOR = 0.1
 SMALLEST_GAP = 1.5
-_TINY = 1e-10  # of the largest singular value of a Jacobian: below it LAPACK's float64 values are rounding errors
 
 
-def kept_values(spectrum: LayerSpectrum, *, floor: float = FLOOR, smallest_gap: float = SMALLEST_GAP) -> KeptValues:
+def kept_values(
+    distinct: NDArray[np.float64], *, floor: float = FLOOR, smallest_gap: float = SMALLEST_GAP
+) -> KeptValues:
     """The singular values of a layer above the largest gap of its whole spectrum, counted at each frequency.
 
     With the values of all frequencies in descending order and delta = floor s_1, the cut is at the largest ratio
@@ -28,38 +28,46 @@ def kept_values(spectrum: LayerSpectrum, *, floor: float = FLOOR, smallest_gap: 
     there is no gap, and all values above delta are kept.
 
     Why delta: theory puts values not kept at O(L^(-1/2)) of those kept, so that ratios among them say nothing; 0.1 is
-    what a hundred layers would leave, and a layer transmits less than 1 % of its energy by them. What follows: a set of
-    kept values is found exactly if none is below 0.24 of the largest and all others are below 0.004 of it, whatever
-    its values, since (s + delta) / (0.004 s_1 + delta) is then larger than any ratio that fits into what is left of
-    (s_1 + delta) / (s + delta).
+    what a hundred layers would leave, and a layer transmits less than 1 % of its energy by them. What follows: if the
+    kept values lie above 0.24 s_1 and the others below 0.004 s_1, the kept set is found exactly whatever its values:
+    the ratio at its border is then above (0.34 / 0.104) = 3.27, and no other can exceed 1.1 / 0.34 = 3.24.
 
-    Why 1.5: of Gaussian layers with 8 or more channels and 16 or more frequencies, which have no bottleneck, 95 in
-    100 have a largest ratio below 1.4 (of 60 each; 2 to 4 channels: below 2.4, so few values say little).
+    Why 1.5: Gaussian layers have no bottleneck; with 8 or more channels and 16 or more frequencies 95 in 100 of them
+    have a largest ratio below 1.4 (60 of each kind). With 2 channels it is 2.4: few values say little.
 
     Args:
-        spectrum: singular values of a layer.
+        distinct: (f, r) singular values at each frequency; any order along r.
         floor: delta / s_1, above 0 and below 1.
         smallest_gap: smallest ratio that counts as a gap, above 1.
 
     Raises:
-        ValueError: arguments outside these ranges.
+        ValueError: arguments outside these ranges, values that are negative or not finite.
 
     Source: Wen and Jacot 2024, Theorem 4.1, for what is near 1 and what is O(L^(-1/2)); the rule is ours.
     """
     if not 0 < floor < 1 or not smallest_gap > 1:
         raise ValueError(f"expected 0 < `floor` < 1 and `smallest_gap` > 1, got {floor} and {smallest_gap}")
-    values = -np.sort(-spectrum.distinct.reshape(-1))
+    if distinct.ndim != 2 or not distinct.size or not (distinct >= 0).all() or not np.isfinite(distinct).all():
+        raise ValueError(f"expected finite singular values of shape (f, r), none negative, got shape {distinct.shape}")
+    values = -np.sort(-distinct.reshape(-1))
     delta = floor * values[0]
     if values[0] == 0:
-        return KeptValues(np.zeros(len(spectrum.distinct), dtype=np.int64), 0.0, 1.0, 0.0, False)
+        return KeptValues(np.zeros(len(distinct), dtype=np.int64), 0.0, 1.0, 0.0, False)
     ratios = (values[:-1] + delta) / (values[1:] + delta)
     at = int(np.argmax(ratios)) if len(ratios) else 0
     if not len(ratios) or ratios[at] < smallest_gap:
-        return KeptValues(np.sum(spectrum.distinct > delta, axis=1), float(delta), 1.0, 0.0, False)
+        return KeptValues(np.sum(distinct > delta, axis=1), float(delta), 1.0, 0.0, False)
     last, first = float(values[at]), float(values[at + 1])
-    counts = np.sum(spectrum.distinct >= last, axis=1)
     gap = last / first if first > 0 else math.inf
-    return KeptValues(counts, math.sqrt(last * first), gap, (last - first) / 2, True)
+    return KeptValues(np.sum(distinct >= last, axis=1), math.sqrt(last * first), gap, (last - first) / 2, True)
+
+
+def parameter_norm(model: nn.Module) -> Tensor:
+    """||theta||^2, the sum of the squares of all parameters; loss + lambda ||theta||^2 is what makes a bottleneck.
+
+    Differentiable. The same as Adam's or SGD's ``weight_decay=2 * lambda``; AdamW's decoupled decay is another thing.
+    """
+    return torch.stack([parameter.square().sum() for parameter in model.parameters()]).sum()
 
 
 def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tensor | None = None) -> RepresentationCost:
@@ -67,8 +75,9 @@ def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tens
 
     At an input that is the same at every pixel all activations are, so the Jacobian is diagonal in frequency up to
     channels: J(w) = D_L m_w W_L(w) .. D_1 m_w W_1(w) with 0/1 diagonal D. For matrices of product J,
-    sum_l ||A_l||_F^2 >= L sum_i s_i(J)^(2/L) (Horn, and the mean inequality): with ||W||_F^2 = (1/n) sum_w ||W(w)||_F^2
-    this is `lower_bound`, and its two leading orders in 1/L are `r0` and `r1`.
+    sum_l ||A_l||_F^2 >= L sum_i s_i(J)^(2/L) (Horn, and the inequality of the means). As ||W||_F^2 is (1/n) times the
+    sum of ||W(w)||_F^2, this is `lower_bound`; its two leading orders in 1/L are `r0` and `r1`. There a singular value
+    of J below the gap of all of them counts as zero: a trained network only comes near to a function of low rank.
 
     Args:
         net: without strides: on one grid.
@@ -84,11 +93,11 @@ def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tens
     jacobian = jacobian_symbols(net, constant)
     frequencies = np.argwhere(np.ones(net.size, dtype=bool))
     pooling = pooling_eigenvalues(frequencies, net.size, net.beta)
-    values = np.linalg.svd(jacobian, compute_uv=False)
+    values = np.linalg.svd(jacobian, compute_uv=False).astype(np.float64)
     depth, n = len(net.layers), math.prod(net.size)
     seen = np.abs(pooling) > 1e-9  # a frequency that the pooling removes has J = 0: nothing is represented there
     weights, values = 1 / np.square(pooling[seen])[:, None], values[seen]
-    nonzero = values > _TINY * max(values.max(initial=0.0), 1e-300)
+    nonzero = np.arange(values.shape[1]) < kept_values(values).counts[:, None]
     logs = np.log(np.where(nonzero, values, 1.0))
     norms = [result.norms[name] for name in result.layers]
     weight_norm = math.fsum(weight for weight, _ in norms)
