@@ -2,6 +2,7 @@
 
 import fastfreq_kernels as kernels
 
+from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
 from .core.conventions import CONVENTIONS, Convention
 from .core.image_spectra import SpectralSlope, SpectrumResult
@@ -11,6 +12,7 @@ from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
+from .inputs.critical_band import critical_band_masking
 from .inputs.gradient import gradient_heatmap
 from .inputs.heatmap import heatmap
 from .inputs.spectra import difference_spectrum, image_spectrum
@@ -29,6 +31,8 @@ __all__ = [
     # which frequencies break a model
     "heatmap",
     "gradient_heatmap",
+    # which frequencies a model needs
+    "critical_band_masking",
     # which frequencies its layers keep
     "singular_values",
     "singular_vectors",
@@ -47,6 +51,8 @@ __all__ = [
     "RadialProfile",
     "SpectrumResult",
     "SpectralSlope",
+    "CriticalBandResult",
+    "Channel",
     "Comparison",
     "LayerSpectrum",
     "ModelSpectrum",

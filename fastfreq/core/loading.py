@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import store
 from .bottleneck import BottleneckResult
+from .channels import CriticalBandResult
 from .image_spectra import SpectrumResult
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
@@ -26,6 +27,7 @@ _KINDS: dict[str, type[Result]] = {
     "layer_spectrum": LayerSpectrum,
     "model_spectrum": ModelSpectrum,
     "image_spectrum": SpectrumResult,
+    "critical_bands": CriticalBandResult,
     "bottleneck": BottleneckResult,
 }
 

@@ -7,6 +7,7 @@ except ImportError as error:
 
 from ._frame import figure_png, save_png
 from .bottleneck import plot_bottleneck
+from .critical_band import plot_critical_bands
 from .curves import plot_radial, plot_sensitivity
 from .gallery import plot_basis_gallery
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
@@ -18,6 +19,7 @@ __all__ = [
     "plot_basis_gallery",
     "plot_bottleneck",
     "plot_comparison",
+    "plot_critical_bands",
     "plot_effective_eps",
     "plot_heatmap",
     "plot_heatmaps",
