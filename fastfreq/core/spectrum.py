@@ -88,7 +88,8 @@ class LayerSpectrum:
             raise ValueError(f"expected `accuracy` of {list(GUARANTEES)}, got {self.accuracy!r}")
         if self.distinct.ndim != 2 or not self.distinct.size:
             raise ValueError(f"expected `distinct` of shape (f, r), neither of them 0, got {self.distinct.shape}")
-        if not (np.diff(self.distinct, axis=1) <= 0).all() or not (self.distinct[:, -1] >= 0).all():
+        first, last = self.distinct[:, 0], self.distinct[:, -1]
+        if not ((np.diff(self.distinct, axis=1) <= 0).all() and (last >= 0).all() and np.isfinite(first).all()):
             raise ValueError("expected `distinct` finite, descending along its rows and not negative")
         if self.frequencies.shape != (f, len(self.grid)) or self.cells.shape != self.grid:
             raise ValueError(
@@ -378,7 +379,7 @@ class ModelSpectrum(Mapping[str, LayerSpectrum]):
         return import_pandas().DataFrame(self.table())
 
     def plot(self) -> Figure:
-        """Norm, median and smallest value of every layer, and how they depend on frequency."""
+        """Norm and median by layer, and the descending values of every layer, coloured by frequency."""
         from fastfreq.plots import plot_model_spectrum
 
         return plot_model_spectrum(self)

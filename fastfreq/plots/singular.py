@@ -2,160 +2,254 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import PathCollection
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
 
 from . import _frame
+from ._frame import FloatArray
 
-_POINTS = 4000  # of a curve: more are not seen and make files large
-_CMAP = "viridis"
-_COLOUR_LABEL = "frequency, cycles per pixel"
+_SLIVERS = 24  # frequencies drawn at each rank
+_ONE_MATRIX = "#aaaaaa"  # of curves without a frequency; in no colour map
+_RADIUS = "radius of the frequency, cycles per pixel"
+_LOG_ABOVE = 30.0  # ratio of largest to smallest value from which a logarithmic scale is easier to read
+_DECADES = 8  # below the norm that a curve shows
+_DECADES_OF_ALL = 4  # below the largest norm that small multiples show
 
 
 def plot_layer_spectrum(spectrum: LayerSpectrum) -> Figure:
     """All values in descending order, coloured by frequency; beside it the largest value of every frequency.
 
-    The second panel is a map with zero frequency in the centre (2-D), a curve (1-D) or a radial profile (3-D), and is
-    left out where all frequencies share one matrix.
+    Under each part of the curve the frequencies of its values are stacked from low to high, so that colours show which
+    frequencies are found at which rank.
+    The second panel is a map with zero frequency in the centre (2-D), a curve (1-D) or a radial profile (3-D). It is
+    left out where all frequencies share one matrix, as in a 1 x 1 kernel.
     """
     alone = len(spectrum.distinct) == 1
-    figure = _frame.new_figure(5.6 if alone else 10.4, 4.6)
+    figure = _frame.new_figure(6.4 if alone else 11.5, 5.0)
     panels = figure.subplots(1, 1 if alone else 2, squeeze=False)[0]
-    points = _descending(panels[0], spectrum)
+    _set_scale(panels[0], _floor(spectrum), spectrum.norm)
+    _draw_curve(panels[0], spectrum, columns=160, end=spectrum.count)
+    panels[0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panels[0].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panels[0].set_xlabel("rank")
     panels[0].set_ylabel("singular value")
-    panels[0].set_xlabel("share of all singular values")
+    if spectrum.smallest < spectrum.guaranteed_error:
+        panels[0].axhline(spectrum.guaranteed_error, color="#444444", linestyle=":", linewidth=1)
     if not alone:
-        figure.colorbar(points, ax=panels[0], label=_COLOUR_LABEL, pad=0.03)
-        figure.set_layout_engine("constrained", w_pad=0.12)  # the labels of both panels meet in the middle
-        _largest(figure, panels[1], spectrum)
-    _frame.set_heading(figure, _title(spectrum), width=60 if alone else 110)
+        figure.colorbar(_colours(spectrum), ax=panels[0], label=_RADIUS)
+        figure.set_layout_engine("constrained", wspace=0.06)  # the labels of both panels meet in the middle
+        _draw_largest(figure, panels[1], spectrum)
+    _frame.set_heading(figure, _heading(spectrum), width=72 if alone else 120)
+    _frame.set_caption(figure, _caption(spectrum), width=80 if alone else 140)
     return figure
 
 
-def plot_model_spectrum(spectrum: ModelSpectrum, *, max_layers: int = 60) -> Figure:
-    """Norm and median of every layer in order of execution, then the descending values of each layer.
+def plot_model_spectrum(spectrum: ModelSpectrum, *, max_layers: int = 72) -> Figure:
+    """Norm and median by layer, then the descending values of each layer, all on one scale, in order of execution.
 
     Args:
         spectrum: of a model.
-        max_layers: layers drawn one by one; the first and last and those between them at even distances.
+        max_layers: layers drawn one by one; the first, the last and others at even distances where there are more.
 
     Raises:
-        ValueError: no layers.
+        ValueError: no layers, or `max_layers` below 1.
     """
-    if not spectrum.layers:
-        raise ValueError("expected at least one layer with singular values, got none")
-    names = list(spectrum.layers)
-    drawn = [
-        names[i] for i in np.unique(np.linspace(0, len(names) - 1, min(max_layers, len(names))).round().astype(int))
-    ]
-    columns = min(6, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure = _frame.new_figure(max(6.4, 2.1 * columns), 3.2 + 1.7 * rows)
-    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[2.6, 1.7 * rows])).flat
-    _by_layer(above.subplots(), spectrum)
-    panels = np.asarray(below.subplots(rows, columns, squeeze=False))
-    for axes, name in zip(panels.flat, drawn, strict=False):
-        _descending(axes, spectrum.layers[name], size=4)
-        _frame.plain(axes.set_title(_short(name, 24), fontsize=7))
-        axes.tick_params(labelsize=6)
-        axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
-    for axes in panels.flat[len(drawn) :]:
-        axes.set_axis_off()
-    mappable = ScalarMappable(Normalize(0, _radius_limit(spectrum.layers[names[0]])), _CMAP)
-    below.colorbar(mappable, ax=panels, label=_COLOUR_LABEL, aspect=40, fraction=0.03)
-    below.supxlabel("share of all singular values of the layer", fontsize=8)
-    _frame.set_heading(figure, f"{spectrum.model}: singular values of {len(names)} layers", width=90)
+    if not spectrum.layers or max_layers < 1:
+        raise ValueError(
+            f"expected at least one layer to draw, got {len(spectrum.layers)} and max_layers={max_layers}; "
+            f"skipped: {[name for name, _, _ in spectrum.skipped[:5]]}"
+        )
+    layers = list(spectrum.layers.values())
+    count = min(max_layers, len(layers))
+    drawn = [layers[i] for i in np.linspace(0, len(layers) - 1, count).round().astype(int)]
+    rows, columns = _frame.grid(count, most=9)
+    width, below = max(7.0, 1.6 * columns + 1.2), max(1.5 * rows + 0.9, 3.2)
+    figure = _frame.new_figure(width, 3.9 + below)
+    summary, multiples = np.asarray(figure.subfigures(2, 1, height_ratios=[3.9, below])).flat
+    _draw_summary(summary.subplots(), layers, width)
+    _draw_multiples(multiples, drawn, rows, columns)
+    bounds = sum(not layer.exact for layer in layers)
+    kind = {0: "exact", len(layers): "upper bounds (zero padding)"}.get(bounds, f"{bounds} of them upper bounds")
+    shown = "" if count == len(layers) else f"; {count} drawn below"
+    size = " x ".join(map(str, spectrum.input_size))
+    counted = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
+    _frame.set_heading(
+        figure,
+        f"{spectrum.model}, input {size}: singular values of {counted}, {kind}{shown}",
+        width=int(14 * width),
+    )
     return figure
 
 
-def _title(spectrum: LayerSpectrum) -> str:
+# ---------------------------------------------------------------- text
+def _heading(spectrum: LayerSpectrum) -> str:
     shape = " x ".join(map(str, spectrum.weight_shape))
-    size = " x ".join(map(str, spectrum.input_size)) or "1"
+    size = f", input {' x '.join(map(str, spectrum.input_size))}" if spectrum.input_size else ""
     name = f"{spectrum.name}: " if spectrum.name else ""
-    return f"{name}{spectrum.kind} {shape}, input {size}, {spectrum.note or 'exact'}"
+    return f"{name}{spectrum.kind} {shape}{size}, {'exact' if spectrum.exact else 'upper bound'}"
+
+
+def _caption(spectrum: LayerSpectrum) -> str:
+    parts = [f"{spectrum.count:,} values, norm {spectrum.norm:.4g}, effective rank {spectrum.effective_rank:,.0f}."]
+    if len(spectrum.distinct) > 1:
+        parts.append("Under the curve: the frequencies of the values at each rank, sorted by radius.")
+    if spectrum.smallest < spectrum.guaranteed_error:
+        parts.append("Dotted: values below are not told from zero.")
+    if len(spectrum.distinct) == 1:
+        parts.append("One matrix for all frequencies.")
+    folded = _folded(spectrum)
+    if folded > 1:
+        parts.append(f"The stride folds {folded} frequencies of the finer side into each.")
+    if spectrum.note:
+        parts.append(f"{spectrum.note[0].upper()}{spectrum.note[1:]}.")
+    return " ".join(parts)
+
+
+def _folded(spectrum: LayerSpectrum) -> int:
+    """Frequencies of the finer side that one of the grid stands for."""
+    return int(np.prod([max(1, round(n / m)) for n, m in zip(spectrum.input_size, spectrum.grid, strict=False)]))
 
 
 def _short(name: str, most: int) -> str:
     return name if len(name) <= most else "..." + name[3 - most :]
 
 
-def _radius_limit(spectrum: LayerSpectrum) -> float:
-    return 0.5 * np.sqrt(len(spectrum.grid))
+# ---------------------------------------------------------------- descending curves
+def _descending(spectrum: LayerSpectrum, columns: int) -> tuple[FloatArray, FloatArray]:
+    """Values (columns + 1) at even distances of their rank, and radii (columns, _SLIVERS), ascending, between them.
 
-
-def _descending(axes: Axes, spectrum: LayerSpectrum, *, size: float = 9) -> PathCollection:
-    """Values in descending order against their rank as a share of all, coloured by the radius of their frequency."""
-    share, values, radius = _curve(spectrum)
-    points = axes.scatter(
-        share, values, c=radius, s=size, cmap=_CMAP, vmin=0, vmax=_radius_limit(spectrum), linewidths=0, rasterized=True
-    )
-    positive = values[values > 0]
-    if positive.size and values.max() > 30 * positive.min():
-        axes.set_yscale("log")
-        axes.set_ylim(max(positive.min(), values.max() * 1e-8) / 1.5, values.max() * 1.5)
-    else:
-        axes.set_ylim(0, (float(values.max()) or 1.0) * 1.08)
-    axes.grid(alpha=0.25)
-    return points
-
-
-def _curve(spectrum: LayerSpectrum) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(share of rank, value, radius) of at most `_POINTS` values, evenly spaced in rank."""
+    Ranks count values with their multiplicities, and each of the frequencies that share one keeps its own radius.
+    """
     values = spectrum.distinct.reshape(-1)
     order = np.argsort(-values, kind="stable")
-    if len(order) > _POINTS:
-        order = order[np.linspace(0, len(order) - 1, _POINTS).round().astype(int)]
-    at = tuple((spectrum.frequencies % np.asarray(spectrum.grid)).T)
-    radius = np.repeat(spectrum.radius[at], spectrum.distinct.shape[1])
-    weights = spectrum.weights.reshape(-1)[order]
-    rank = np.cumsum(weights) - weights / 2
-    return rank / weights.sum(), values[order], radius[order]
+    ends = np.cumsum(spectrum.weights.reshape(-1)[order])
+    count = int(ends[-1])
+    edges = np.linspace(0, count - 1, columns + 1).astype(np.int64)
+    samples = columns * _SLIVERS
+    ranks = ((np.arange(samples) + 0.5) * count / samples).astype(np.int64)
+    at = np.searchsorted(ends, ranks, side="right")
+    row = order[at] // spectrum.distinct.shape[1]
+    member = ranks - ends[at] + spectrum.multiplicity[row]  # which of the frequencies that share the value
+    by_row = np.argsort(spectrum.cells.reshape(-1), kind="stable")
+    first = np.cumsum(spectrum.multiplicity) - spectrum.multiplicity
+    radius = spectrum.radius.reshape(-1)[by_row[first[row] + member]]
+    return values[order[np.searchsorted(ends, edges, side="right")]], np.sort(radius.reshape(columns, -1), axis=1)
 
 
-def _largest(figure: Figure, axes: Axes, spectrum: LayerSpectrum) -> None:
-    largest = spectrum.distinct[:, 0][spectrum.cells]
-    if largest.ndim == 2:
-        image = _frame.draw_map(axes, np.fft.fftshift(largest), limits=_frame.own_limits(largest))
-        if any(n > 1 for n in _strides(spectrum)):
-            axes.set_xlabel("kx, cycles per image (folded by the stride)")
+def _draw_curve(axes: Axes, spectrum: LayerSpectrum, *, columns: int, end: float) -> None:
+    """The descending values over 0 .. `end`; below them, the frequencies at each rank as a stack of colours."""
+    values, radius = _descending(spectrum, columns)
+    x = np.linspace(0, end, columns + 1)
+    low, high = axes.get_ylim()
+    heights = np.linspace(0, 1, _SLIVERS + 1)[:, None]
+    top = np.clip(values, low, high)
+    log = axes.get_yscale() == "log"
+    y = low * (top / low) ** heights if log else low + (top - low) * heights
+    if len(spectrum.distinct) > 1:
+        grid = np.broadcast_to(x, y.shape)
+        limit = _largest_radius(spectrum)
+        axes.pcolormesh(grid, y, radius.T, cmap=_frame.SEQUENTIAL, vmin=0, vmax=limit, rasterized=True)
+    else:
+        axes.fill_between(x, low, top, color=_ONE_MATRIX, linewidth=0)
+    axes.plot(x, np.where(values >= low, values, np.nan), color="black", linewidth=1)
+    axes.set_xlim(0, end)
+    axes.set_ylim(low, high)
+    axes.grid(alpha=0.25)
+
+
+def _largest_radius(spectrum: LayerSpectrum) -> float:
+    return 0.5 * len(spectrum.grid) ** 0.5
+
+
+def _colours(spectrum: LayerSpectrum) -> ScalarMappable:
+    return ScalarMappable(Normalize(0, _largest_radius(spectrum)), _frame.SEQUENTIAL)
+
+
+def _floor(spectrum: LayerSpectrum) -> float:
+    """The smallest value worth drawing: below are zeros and what the accuracy does not resolve."""
+    return max(spectrum.smallest, spectrum.guaranteed_error, spectrum.norm * 10.0**-_DECADES)
+
+
+def _set_scale(axes: Axes, bottom: float, top: float) -> None:
+    if bottom > 0 and top > _LOG_ABOVE * bottom:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom / 1.5, top * 1.5)
+    else:
+        axes.set_ylim(0, 1.05 * top if top > 0 else 1.0)
+
+
+# ---------------------------------------------------------------- by frequency
+def _draw_largest(figure: Figure, axes: Axes, spectrum: LayerSpectrum) -> None:
+    if len(spectrum.grid) == 2:
+        largest = np.fft.fftshift(spectrum.distinct[:, 0][spectrum.cells])
+        low, high = _frame.own_limits(largest)
+        left, right, bottom, top = _frame.extent((largest.shape[0], largest.shape[1]))
+        rows, columns = largest.shape
+        image = axes.imshow(
+            largest,
+            extent=(left / columns, right / columns, bottom / rows, top / rows),
+            interpolation="nearest",
+            cmap=_frame.SEQUENTIAL,
+            vmin=low,
+            vmax=high,
+        )
+        axes.set_xlabel("kx, cycles per pixel")
+        axes.set_ylabel("ky, cycles per pixel")
         figure.colorbar(image, ax=axes, label="largest singular value")
         return
-    axes.grid(alpha=0.25)
+    profile = spectrum.profile()
+    axes.plot(profile.radius, profile.largest, color=_frame.COLOURS[1], label="largest")
+    axes.plot(profile.radius, profile.median, color=_frame.COLOURS[0], linestyle="-.", label="median")
+    axes.set_xlabel(_RADIUS)
     axes.set_ylabel("singular value")
-    axes.set_xlabel(_COLOUR_LABEL)
-    if largest.ndim == 1:
-        half = len(largest) // 2 + 1
-        axes.plot(spectrum.radius[:half], largest[:half], color=_frame.COLOURS[0])
-    else:
-        profile = spectrum.profile()
-        axes.plot(profile.radius, profile.largest, color=_frame.COLOURS[0], label="largest")
-        axes.plot(profile.radius, profile.median, color=_frame.COLOURS[1], linestyle="-.", label="median")
-        axes.legend(frameon=False)
     axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
 
 
-def _strides(spectrum: LayerSpectrum) -> list[int]:
-    return [max(1, round(n / m)) for n, m in zip(spectrum.input_size, spectrum.grid, strict=False)]
-
-
-def _by_layer(axes: Axes, spectrum: ModelSpectrum) -> None:
-    layers = list(spectrum.layers.values())
+# ---------------------------------------------------------------- whole models
+def _draw_summary(axes: Axes, layers: Sequence[LayerSpectrum], width: float) -> None:
     place = np.arange(len(layers))
-    axes.plot(place, [layer.norm for layer in layers], marker="o", markersize=4, color=_frame.COLOURS[1], label="norm")
-    medians = [layer.median for layer in layers]
+    norms = np.array([layer.norm for layer in layers])
+    medians = np.array([layer.median for layer in layers])
+    if norms.max() > _LOG_ABOVE * norms.min() > 0:
+        _set_scale(axes, max(float(medians.min()), float(norms.min()) * 1e-2), float(norms.max()))
+    else:
+        axes.set_ylim(0, 1.05 * (float(norms.max()) or 1.0))
+    axes.plot(place, norms, marker="o", markersize=4, color=_frame.COLOURS[1], label="norm")
     axes.plot(place, medians, marker="s", markersize=4, linestyle="-.", color=_frame.COLOURS[0], label="median")
-    if min(medians) > 0:
-        axes.set_yscale("log")
-    step = -(-len(layers) // 30)
-    axes.set_xticks(place[::step], [_short(layer.name, 22) for layer in layers[::step]], rotation=60, ha="right")
-    axes.tick_params(axis="x", labelsize=6)
+    step = -(-len(layers) // int(6 * width))
+    axes.set_xticks(place[::step], [_short(layer.name, 24) for layer in layers[::step]], rotation=90, fontsize=7)
+    for label in axes.get_xticklabels():
+        _frame.plain(label)
+    axes.set_xlim(-0.7, len(layers) - 0.3)
     axes.set_ylabel("singular value")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+
+
+def _draw_multiples(figure: SubFigure, layers: Sequence[LayerSpectrum], rows: int, columns: int) -> None:
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    top = max(layer.norm for layer in layers)
+    _set_scale(panels[0, 0], max(min(map(_floor, layers)), top * 10.0**-_DECADES_OF_ALL), top)
+    panels[0, 0].yaxis.set_minor_locator(NullLocator())  # shared by all; minor ticks took a third of the time
+    for axes, layer in zip(panels.flat, layers, strict=False):
+        _draw_curve(axes, layer, columns=60, end=1)
+        _frame.plain(axes.set_title(_short(layer.name or layer.kind, 22), fontsize=7))
+        axes.tick_params(labelsize=7)
+        axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    for k, axes in enumerate(panels.flat[len(layers) :]):
+        axes.set_axis_off()
+        panels.flat[len(layers) - columns + k if rows > 1 else 0].tick_params(labelbottom=True)
+    most = max(layers, key=lambda layer: len(layer.grid))
+    figure.colorbar(_colours(most), ax=panels, label=_RADIUS, aspect=40, fraction=0.02, pad=0.01)
+    figure.supxlabel("rank, as a share of all values of the layer; grey: one matrix for all frequencies", fontsize=9)
+    figure.supylabel("singular value", fontsize=9)
