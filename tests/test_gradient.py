@@ -33,6 +33,24 @@ def test_power_is_that_of_each_channels_gradient(make_net, make_images):
         np.testing.assert_allclose(result.per_class[label], shares[labels.numpy() == label].mean(axis=0), rtol=1e-3)
 
 
+def test_maps_per_class_are_those_of_the_classs_own_images(make_net, make_images, tmp_path):
+    net = make_net()
+    images, labels = make_images(net, n=9, shape=(3, 9, 12))
+    result = ff.gradient_heatmap(net, images, labels, size=(5, 7), class_maps=True, batch_size=4)
+    for label in range(5):
+        own = labels == label
+        if own.any():
+            alone = ff.gradient_heatmap(net, images[own], labels[own], size=(5, 7))
+            np.testing.assert_allclose(result.class_maps[label], alone.power, rtol=1e-4, atol=1e-12)
+        else:
+            assert np.isnan(result.class_maps[label]).all()
+    halves = [ff.gradient_heatmap(net, images, labels, size=(5, 7), class_maps=True, shard=(i, 2)) for i in range(2)]
+    (halves[0] + halves[1]).save(tmp_path / "sum.npz")
+    np.testing.assert_allclose(ff.load(tmp_path / "sum.npz").class_maps, result.class_maps, rtol=1e-4, atol=1e-12)
+    with pytest.raises(ValueError, match="class_maps=True"):
+        _ = ff.gradient_heatmap(net, images, labels).class_maps
+
+
 @pytest.mark.parametrize("convention", ["rai", "fhmap"])
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 10)], ids=str)
 def test_the_prediction_is_exact_for_a_linear_model(convention, shape):

@@ -33,6 +33,7 @@ class SensitivityResult:
         ring_sum: (r, 2) sum and sum of squares over images of the ring's share of the total power.
         class_power: (classes, r) sum over images of each class of the ring's share.
         class_count: (classes,) images of each class.
+        class_map_sum: (classes, f) sum over images of each class of sum_c |G_c(k)|^2; (0, f) if it was not asked for.
         eps: norm for which the error was predicted, None if it was not.
         convention: what a perturbation was, for the prediction.
         seed: key of the random signs, for the prediction.
@@ -49,6 +50,7 @@ class SensitivityResult:
     ring_sum: FloatArray
     class_power: FloatArray
     class_count: NDArray[np.int64]
+    class_map_sum: FloatArray
     eps: float | None
     convention: Convention
     seed: int
@@ -104,6 +106,21 @@ class SensitivityResult:
             return self.class_power / self.class_count[:, None]
 
     @property
+    def class_maps(self) -> FloatArray:
+        """`power` class by class: (classes, rows, columns); NaN for classes without images.
+
+        Raises:
+            ValueError: `gradient_heatmap` was not called with ``class_maps=True``.
+        """
+        if not len(self.class_map_sum):
+            raise ValueError(
+                "expected maps per class, none were asked for; call gradient_heatmap(..., class_maps=True)"
+            )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = self.class_map_sum / self.class_count[:, None]
+        return means[:, fourier.unique_frequencies(self.shape[1:], self.size)[1]]
+
+    @property
     def predicted_error(self) -> FloatArray:
         """Error predicted at `eps` by linearising the top logit margins, as a map.
 
@@ -132,6 +149,8 @@ class SensitivityResult:
                     f"expected two sensitivities with the same {name}, "
                     f"got {getattr(self, name)} and {getattr(other, name)}"
                 )
+        if bool(len(self.class_map_sum)) != bool(len(other.class_map_sum)):
+            raise ValueError("expected both sensitivities with maps per class, or neither; one was asked for them")
         classes = max(len(self.class_count), len(other.class_count))
 
         def padded(a: NDArray[Any]) -> NDArray[Any]:
@@ -141,6 +160,11 @@ class SensitivityResult:
             self,
             class_power=padded(self.class_power) + padded(other.class_power),
             class_count=padded(self.class_count) + padded(other.class_count),
+            class_map_sum=(
+                padded(self.class_map_sum) + padded(other.class_map_sum)
+                if len(self.class_map_sum)
+                else self.class_map_sum
+            ),
             **{
                 name: getattr(self, name) + getattr(other, name)
                 for name in (
@@ -160,7 +184,9 @@ class SensitivityResult:
 
         return plot_sensitivity(self)
 
-    _ARRAYS = ("power_sum", "power_squares", "ring_sum", "class_power", "class_count", "predicted_wrong")
+    _ARRAYS = (
+        "power_sum", "power_squares", "ring_sum", "class_power", "class_count", "class_map_sum", "predicted_wrong",
+    )  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Write everything to an .npz without pickle, all or nothing."""
