@@ -11,11 +11,13 @@ from ._rings import rings_of
 def radial_power(images: Tensor, side: int | None, magnitude: bool) -> tuple[Tensor, Tensor]:
     """(rings (n, c, r), plane (c, h, w // 2 + 1)): |F|^2 or |F| summed over rings, and summed over images."""
     n, c, h, w = images.shape
-    spectrum = torch.fft.rfft2(as_float(images), norm="ortho")
+    pixels = as_float(images)
+    # MKL refuses to transform nothing
+    spectrum = torch.fft.rfft2(pixels, norm="ortho") if n else pixels.new_zeros(n, c, h, w // 2 + 1).to(torch.complex64)
     values = spectrum.abs() if magnitude else spectrum.real.square() + spectrum.imag.square()
     table = rings_of(h, w, side)
     member = torch.repeat_interleave(torch.arange(len(table.cells)), table.starts.diff()).to(images.device)
-    weighted = values.reshape(n, c, -1)[..., table.order.to(images.device)] * table.weights.to(values)
+    weighted = values.flatten(2)[..., table.order.to(images.device)] * table.weights.to(values)
     rings = values.new_zeros(n, c, len(table.cells)).index_add(2, member, weighted)
     return rings, values.sum(dim=0, dtype=torch.float64)
 

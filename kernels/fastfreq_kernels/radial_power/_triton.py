@@ -1,0 +1,124 @@
+"""`radial_power` on a GPU: after cuFFT's real FFT, |F|^2 and the sum over a ring are one read of the spectrum.
+
+`rings_kernel` has one program for each ring of each plane: it gathers the ring's cells through a table sorted by ring
+and adds them in the order of that table. `plane_kernel` has one program for a block of cells of one channel and adds
+the images in their order, in float64. No sum is left to atomics, so equal calls give equal bits.
+
+Per plane of e = h (w // 2 + 1) complex cells of 8 bytes:
+    FFT          4 h w + 8 e      read and written
+    rings        8 e + 4 e        the spectrum and the table, which all planes share in L2
+    plane        8 e              the same spectrum again
+    arithmetic   8 e              flops, next to 5/2 h w log2(h w) of the FFT
+|F|^2 is never written. Images are transformed in groups whose spectrum stays in L2 between the three, so that what
+reaches memory is the images once.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
+
+from ._reference import as_float
+from ._rings import rings_of
+
+_BLOCK = 128  # cells that a program adds at a time; not yet measured on any GPU
+_WARPS = 2  # not yet measured on any GPU
+_GROUP_BYTES = 24 << 20  # of spectrum made and read before the next: half the L2 of an H200; not yet measured
+
+
+@triton.jit
+def _value(cell, inside, MAGNITUDE: tl.constexpr):
+    """|F|^2 or |F| of the cells at these addresses; both parts are in one sector, so the second load is from L1."""
+    real = tl.load(cell, mask=inside, other=0.0)
+    imaginary = tl.load(cell + 1, mask=inside, other=0.0)
+    value = real * real + imaginary * imaginary
+    return tl.sqrt(value) if MAGNITUDE else value
+
+
+@triton.jit
+def rings_kernel(
+    rings, spectrum, table, starts, count, cells, MAGNITUDE: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """One ring of one plane: rings (planes, count), spectrum (planes, cells, 2), table: 2 cell + (stands for two)."""
+    pid = tl.program_id(0)
+    plane, ring = (pid // count).to(tl.int64), pid % count
+    first, last = tl.load(starts + ring), tl.load(starts + ring + 1)
+    here = spectrum + plane * cells * 2
+    total = tl.zeros((BLOCK,), dtype=rings.dtype.element_ty)
+    for start in range(first, last, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        entry = tl.load(table + at, mask=at < last, other=0)
+        value = _value(here + (entry >> 1) * 2, at < last, MAGNITUDE)
+        total += value * (1 + (entry & 1)).to(value.dtype)
+    tl.store(rings + pid, tl.sum(total, axis=0))
+
+
+@triton.jit
+def plane_kernel(
+    plane, spectrum, images, channels, cells, MAGNITUDE: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Adds the images of spectrum (images, channels, cells, 2) to plane (channels, cells), a block of cells each."""
+    blocks = tl.cdiv(cells, BLOCK)
+    channel, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    at = block * BLOCK + tl.arange(0, BLOCK)
+    inside = at < cells
+    target = plane + channel.to(tl.int64) * cells + at
+    total = tl.load(target, mask=inside, other=0.0)
+    cell = spectrum + channel.to(tl.int64) * cells * 2 + at * 2
+    for _ in range(images):
+        total += _value(cell, inside, MAGNITUDE).to(tl.float64)
+        cell += channels * cells * 2
+    tl.store(target, total, mask=inside)
+
+
+INTERPRETED = not isinstance(rings_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
+
+
+def radial_power(images: Tensor, side: int | None, magnitude: bool) -> tuple[Tensor, Tensor]:
+    """Transform and reduce group by group; nothing waits for the GPU once the table is there."""
+    n, c, h, w = images.shape
+    cells = h * (w // 2 + 1)
+    table, starts = _table(h, w, side, images.device)
+    dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+    rings = torch.empty(n, c, len(starts) - 1, dtype=dtype, device=images.device)
+    plane = torch.zeros(c, h, w // 2 + 1, dtype=torch.float64, device=images.device)
+    group = max(1, _GROUP_BYTES // (c * cells * 2 * rings.element_size()))
+
+    def run() -> None:
+        for start in range(0, n, group):
+            some = slice(start, start + group)
+            spectrum = torch.fft.rfft2(as_float(images[some]), norm="ortho").contiguous()
+            for launch in launches(rings[some], plane, torch.view_as_real(spectrum), table, starts, magnitude):
+                launch()
+
+    _on_device(images, run)
+    return rings, plane
+
+
+def launches(
+    rings: Tensor, plane: Tensor, spectrum: Tensor, table: Tensor, starts: Tensor, magnitude: bool
+) -> list[Launch]:
+    """The launches for one group: rings (n, c, r) filled, plane (c, h, w // 2 + 1) added to."""
+    n, c, h, half, _ = spectrum.shape
+    cells, count = h * half, rings.shape[2]
+    shared = {"spectrum": spectrum, "cells": cells, "MAGNITUDE": magnitude, "BLOCK": _BLOCK}
+    by_ring = {"rings": rings, "table": table, "starts": starts, "count": count}
+    by_cell = {"plane": plane, "images": n, "channels": c}
+    return [
+        Launch(rings_kernel, (n * c * count,), {**shared, **by_ring}, _WARPS),
+        Launch(plane_kernel, (c * triton.cdiv(cells, _BLOCK),), {**shared, **by_cell}, _WARPS),
+    ]
+
+
+@functools.lru_cache(maxsize=16)
+def _table(height: int, width: int, side: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cells sorted by ring with the bit that says whether each stands for two, and where rings start, on the GPU."""
+    rings = rings_of(height, width, side)
+    table = 2 * rings.order + (rings.weights == 2)
+    return table.to(device, torch.int32), rings.starts.to(device, torch.int32)
