@@ -5,6 +5,7 @@ import fastfreq_kernels as kernels
 from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
 from .core.conventions import CONVENTIONS, Convention
+from .core.dominance import DominantFrequencyResult
 from .core.image_spectra import SpectralSlope, SpectrumResult
 from .core.loading import load
 from .core.pixels import NormalizedModel
@@ -13,6 +14,7 @@ from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
 from .inputs.critical_band import critical_band_masking
+from .inputs.dominant_frequencies import dominant_frequencies
 from .inputs.gradient import gradient_heatmap
 from .inputs.heatmap import heatmap
 from .inputs.spectra import difference_spectrum, image_spectrum
@@ -33,6 +35,7 @@ __all__ = [
     "gradient_heatmap",
     # which frequencies a model needs
     "critical_band_masking",
+    "dominant_frequencies",
     # which frequencies its layers keep
     "singular_values",
     "singular_vectors",
@@ -53,6 +56,7 @@ __all__ = [
     "SpectralSlope",
     "CriticalBandResult",
     "Channel",
+    "DominantFrequencyResult",
     "Comparison",
     "LayerSpectrum",
     "ModelSpectrum",

@@ -7,6 +7,7 @@ from pathlib import Path
 from . import store
 from .bottleneck import BottleneckResult
 from .channels import CriticalBandResult
+from .dominance import DominantFrequencyResult
 from .image_spectra import SpectrumResult
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
@@ -18,6 +19,7 @@ Result = (
     | LayerSpectrum
     | ModelSpectrum
     | CriticalBandResult
+    | DominantFrequencyResult
     | SpectrumResult
     | BottleneckResult
 )
@@ -28,6 +30,7 @@ _KINDS: dict[str, type[Result]] = {
     "model_spectrum": ModelSpectrum,
     "image_spectrum": SpectrumResult,
     "critical_bands": CriticalBandResult,
+    "dominant_frequencies": DominantFrequencyResult,
     "bottleneck": BottleneckResult,
 }
 

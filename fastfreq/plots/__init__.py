@@ -9,6 +9,7 @@ from ._frame import figure_png, save_png
 from .bottleneck import plot_bottleneck
 from .critical_band import plot_critical_bands
 from .curves import plot_radial, plot_sensitivity
+from .dominance import plot_dominant_frequencies
 from .gallery import plot_basis_gallery
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
 from .singular import plot_layer_spectrum, plot_model_spectrum
@@ -20,6 +21,7 @@ __all__ = [
     "plot_bottleneck",
     "plot_comparison",
     "plot_critical_bands",
+    "plot_dominant_frequencies",
     "plot_effective_eps",
     "plot_heatmap",
     "plot_heatmaps",
