@@ -6,6 +6,7 @@ from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
 from .core.conventions import CONVENTIONS, Convention
 from .core.dominance import DominantFrequencyResult
+from .core.corruption_report import CorruptionFit, CorruptionReport
 from .core.image_spectra import SpectralSlope, SpectrumResult
 from .core.loading import load
 from .core.pixels import NormalizedModel
@@ -13,6 +14,7 @@ from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
+from .inputs.corruptions import ArrayCorruption, corruption_report
 from .inputs.critical_band import critical_band_masking
 from .inputs.dominant_frequencies import dominant_frequencies
 from .inputs.gradient import gradient_heatmap
@@ -36,6 +38,7 @@ __all__ = [
     # which frequencies a model needs
     "critical_band_masking",
     "dominant_frequencies",
+    "corruption_report",
     # which frequencies its layers keep
     "singular_values",
     "singular_vectors",
@@ -62,11 +65,14 @@ __all__ = [
     "ModelSpectrum",
     "SingularVectors",
     "LipschitzBound",
+    "CorruptionReport",
+    "CorruptionFit",
     "load",
     # what a perturbation is
     "Convention",
     "CONVENTIONS",
     # models and images
+    "ArrayCorruption",
     "NormalizedModel",
     "load_model",
     "load_data",

@@ -8,6 +8,7 @@ from . import store
 from .bottleneck import BottleneckResult
 from .channels import CriticalBandResult
 from .dominance import DominantFrequencyResult
+from .corruption_report import CorruptionReport
 from .image_spectra import SpectrumResult
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
@@ -22,6 +23,7 @@ Result = (
     | DominantFrequencyResult
     | SpectrumResult
     | BottleneckResult
+    | CorruptionReport
 )
 _KINDS: dict[str, type[Result]] = {
     "heatmap": HeatmapResult,
@@ -32,6 +34,7 @@ _KINDS: dict[str, type[Result]] = {
     "critical_bands": CriticalBandResult,
     "dominant_frequencies": DominantFrequencyResult,
     "bottleneck": BottleneckResult,
+    "corruptions": CorruptionReport,
 }
 
 
