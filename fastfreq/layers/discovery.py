@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .symbols import BatchNorm, Convolution
 
@@ -64,11 +66,11 @@ def find_convolutions(
     found: list[FoundLayer] = []
     skipped: list[Skipped] = []
     for module, size in sizes.items():
-        reason = _unknown_forward(module)
+        layer, reason = _understood(module, size)
         if reason:
             skipped.append((watched[module], type(module).__name__, reason))
         else:
-            found.append(FoundLayer(watched[module], module, size, norms.get(module)))
+            found.append(FoundLayer(watched[module], layer, size, norms.get(module)))
     skipped += _others(names, watched, sizes)
     return found, skipped
 
@@ -124,13 +126,39 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _unknown_forward(module: nn.Module) -> str:
-    """Why the weight of a subclass may not be the map that it applies, or ""."""
+def _understood(module: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module, str]:
+    """The layer to take for `module`, or why there is none: a subclass may apply more than its weight.
+
+    One that overrides the forward is compared with its weight as it pads and padded to ceil(n / stride) outputs
+    ("same" as in TensorFlow); what agrees with neither, such as standardised weights, is left out.
+    """
     base = next(kind for kind in (*Convolution.__args__, nn.Linear) if isinstance(module, kind))
     kind = type(module)
     if kind.forward is base.forward and getattr(kind, "_conv_forward", None) is getattr(base, "_conv_forward", None):
-        return ""
-    return f"its class overrides the forward of {base.__name__}: its weight alone may not be what it applies"
+        return module, ""
+    reason = f"its class overrides the forward of {base.__name__}, and its weight alone is not what it applies"
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or module.padding_mode != "zeros":
+        return module, reason
+    convolve: Any = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}[base]
+    weight = module.weight
+    x = torch.randn(1, module.in_channels, *size, generator=torch.Generator().manual_seed(0)).to(weight)
+    geometry = zip(size, module.kernel_size, module.stride, module.dilation, strict=True)
+    totals = [max((-(-n // s) - 1) * s + dil * (k - 1) + 1 - n, 0) for n, k, s, dil in geometry]
+    same = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+    rest = (module.stride, 0, module.dilation, module.groups)
+    with torch.no_grad(), _evaluation(module):
+        seen = module(x) - module(torch.zeros_like(x))
+        if _agree(convolve(x, weight, None, module.stride, module.padding, *rest[2:]), seen):
+            return module, ""
+        if not _agree(convolve(F.pad(x, same), weight, None, *rest), seen):
+            return module, reason
+    plain = copy.copy(module)  # the same weight, padded by the larger side on both: still an upper bound
+    plain.padding = tuple(-(-total // 2) for total in totals)
+    return plain, ""
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
 
 
 def _others(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ._eager import outside_graphs
 from .discovery import find_convolutions
 from .spectral_norms import spectral_norm
 
@@ -60,6 +61,7 @@ class SpectralPenalty:
             for layer in self.layers
         }
 
+    @outside_graphs
     def __call__(self) -> Tensor:
         """The penalty, a scalar."""
         return torch.stack([(norm - self.bound).clamp_min(0).square() for norm in self.norms().values()]).sum()

@@ -10,6 +10,7 @@ import torch
 from fastfreq_kernels._taps import phase_tables
 from torch import Tensor, nn
 
+from ._eager import outside_graphs
 from ._values import distinct_values
 from .discovery import find_convolutions
 from .symbols import Symbols, conv_symbols_of
@@ -110,6 +111,7 @@ def spectral_norms(
     return norms
 
 
+@outside_graphs
 def _norm_of(symbols: Symbols, rtol: float) -> Tensor:
     taps = symbols.taps
     scale = taps.detach().abs().amax().double()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from fastfreq.core._checks import check_finite_weight
 
+from ._eager import outside_graphs
+
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -59,6 +61,7 @@ class Symbols:
         return len(self.frequencies) == 1
 
 
+@outside_graphs
 def conv_symbols_of(
     layer: nn.Module,
     *,
