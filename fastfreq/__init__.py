@@ -4,6 +4,7 @@ import fastfreq_kernels as kernels
 
 from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
+from .core.components import ComponentCurves
 from .core.conventions import CONVENTIONS, Convention
 from .core.dominance import DominantFrequencyResult
 from .core.corruption_report import CorruptionFit, CorruptionReport
@@ -14,6 +15,7 @@ from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
+from .inputs.components import component_curves, split_components
 from .inputs.corruptions import ArrayCorruption, corruption_report
 from .inputs.critical_band import critical_band_masking
 from .inputs.dominant_frequencies import dominant_frequencies
@@ -38,6 +40,8 @@ __all__ = [
     # which frequencies a model needs
     "critical_band_masking",
     "dominant_frequencies",
+    "component_curves",
+    "split_components",
     "corruption_report",
     # which frequencies its layers keep
     "singular_values",
@@ -65,6 +69,7 @@ __all__ = [
     "ModelSpectrum",
     "SingularVectors",
     "LipschitzBound",
+    "ComponentCurves",
     "CorruptionReport",
     "CorruptionFit",
     "load",

@@ -171,8 +171,8 @@ def test_bad_images_are_refused():
         ff.image_spectrum(3)
     with pytest.raises(ValueError, match=r"images\[None\]"):
         ff.image_spectrum(torch.rand(3, 8, 8))
-    with pytest.raises(ValueError, match="ring 2 has none"):
-        ff.image_spectrum(torch.full((2, 1, 8, 8), 0.5) + 0.1 * torch.cos(torch.arange(8) * torch.pi / 4)).slope()
+    with pytest.raises(ValueError, match="ring 1 has none"):
+        ff.image_spectrum(torch.full((2, 1, 8, 8), 0.5)).slope()
     with pytest.raises(ValueError, match="at least three rings"):
         ff.image_spectrum(torch.rand(2, 1, 4, 4)).slope()
 
@@ -184,4 +184,4 @@ def test_figures_show_every_panel():
     from fastfreq import plots
 
     figure = plots.plot_spectra({"one": result, "$two": result})
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "$two"]
+    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["one", "$two"]

@@ -8,6 +8,7 @@ from . import store
 from .bottleneck import BottleneckResult
 from .channels import CriticalBandResult
 from .dominance import DominantFrequencyResult
+from .components import ComponentCurves
 from .corruption_report import CorruptionReport
 from .image_spectra import SpectrumResult
 from .results import HeatmapResult
@@ -24,6 +25,7 @@ Result = (
     | SpectrumResult
     | BottleneckResult
     | CorruptionReport
+    | ComponentCurves
 )
 _KINDS: dict[str, type[Result]] = {
     "heatmap": HeatmapResult,
@@ -35,6 +37,7 @@ _KINDS: dict[str, type[Result]] = {
     "dominant_frequencies": DominantFrequencyResult,
     "bottleneck": BottleneckResult,
     "corruptions": CorruptionReport,
+    "components": ComponentCurves,
 }
 
 

@@ -7,6 +7,7 @@ except ImportError as error:
 
 from ._frame import figure_png, save_png
 from .bottleneck import plot_bottleneck
+from .components import plot_components
 from .corruptions import plot_corruptions
 from .critical_band import plot_critical_bands
 from .curves import plot_radial, plot_sensitivity
@@ -21,6 +22,7 @@ __all__ = [
     "plot_basis_gallery",
     "plot_bottleneck",
     "plot_comparison",
+    "plot_components",
     "plot_corruptions",
     "plot_critical_bands",
     "plot_dominant_frequencies",

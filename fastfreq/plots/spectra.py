@@ -43,11 +43,12 @@ def plot_spectrum(result: SpectrumResult) -> Figure:
         logs = _log(result.map)
         image = _frame.draw_map(panels[0], logs, limits=_frame.own_limits(logs), ticks=7)
         figure.colorbar(image, ax=panels[0], shrink=0.85, label=f"log10 of {_label(result)}")
-    _draw_profile(panels[-1], result, colour=_frame.COLOURS[0], band=True)
+    _draw_profile(panels[-1], result, colour=_frame.COLOURS[0])
     fitted = _draw_slope(panels[-1], result)
     _finish(panels[-1], _label(result))
     seen = f" of {result.seen:,}" if result.seen != result.count else ""
-    _frame.set_heading(figure, f"spectrum of {result.subject}, {result.count:,}{seen} images\n{fitted}")
+    heading = f"spectrum of {result.subject}, {result.count:,}{seen} images\n{fitted}"
+    _frame.set_heading(figure, heading, width=100 if with_map else 64)
     grey = " Grey: nothing there." if np.isnan(logs).any() else ""
     edge = (
         "" if result.shape is None else f" Dotted: half a cycle per pixel; beyond it lie the corners of the map.{grey}"
@@ -70,7 +71,7 @@ def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
     maps = {name: _log(result.map) for name, result in results.items() if result.shape is not None}
     rows, columns = _frame.grid(len(maps) + 1, most=4)
     tallest = max((_frame.map_height((m.shape[0], m.shape[1]), 2.8) for m in maps.values()), default=2.8)
-    figure = _frame.new_figure(3.2 * columns + 1.2, (tallest + 1.1) * rows + 0.3 * len(results) + 0.2)
+    figure = _frame.new_figure(3.2 * columns + 1.2, (tallest + 0.9) * rows)
     panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
     limits = _frame.own_limits(np.concatenate([m.reshape(-1) for m in maps.values()] or [np.zeros(0)]))
     first = next(iter(results.values()))
@@ -83,24 +84,24 @@ def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
     handles: list[Line2D] = []
     for k, result in enumerate(results.values()):
         colour, style = _frame.COLOURS[k % len(_frame.COLOURS)], _frame.LINE_STYLES[k // len(_frame.COLOURS) % 3]
-        handles += _draw_profile(panels[len(maps)], result, colour=colour, style=style, band=True)
+        handles += _draw_profile(panels[len(maps)], result, colour=colour, style=style)
     _finish(panels[len(maps)], _label(first))
+    panels[len(maps)].set_box_aspect(1)
     for axes in panels[len(maps) + 1 :]:
         axes.set_axis_off()
-    legend = figure.legend(handles, [str(k) for k in range(len(handles))], loc="outside upper left", frameon=False)
+    names = [str(k) for k in range(len(handles))]  # set below, since a legend drops names that start with "_"
+    legend = panels[len(maps)].legend(handles, names, frameon=False, fontsize=8)
     for text, name in zip(legend.get_texts(), results, strict=True):
         _frame.plain(text).set_text(name)
     return figure
 
 
-def _draw_profile(
-    axes: Axes, result: SpectrumResult, *, colour: str, style: str = "-", band: bool = False
-) -> list[Line2D]:
+def _draw_profile(axes: Axes, result: SpectrumResult, *, colour: str, style: str = "-") -> list[Line2D]:
     """Value against frequency, ring 0 left out: it has no place on a log axis."""
     profile, frequency = result.radial(), result.frequency
     shown = (frequency > 0) & (profile.value > 0)
     lines = axes.plot(frequency[shown], profile.value[shown], color=colour, linestyle=style, linewidth=1.4)
-    if band and result.count > 1:
+    if result.count > 1:
         low = np.maximum(profile.low, 1e-3 * profile.value)  # a log axis has no zero
         axes.fill_between(frequency[shown], low[shown], profile.high[shown], color=colour, alpha=0.2, linewidth=0)
     return lines
@@ -121,6 +122,11 @@ def _draw_slope(axes: Axes, result: SpectrumResult) -> str:
 def _finish(axes: Axes, label: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
+    first, last = axes.get_xlim()
+    steps = [base * 10.0**power for power in range(-5, 1) for base in (1, 2, 5)]
+    axes.set_xticks([step for step in steps if first <= step <= last])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.axvline(0.5, color="#888888", linestyle=":", linewidth=1.0)
     axes.grid(alpha=0.25)
     axes.set_xlabel("frequency, cycles per pixel")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastfreq_kernels._threads import split_over_threads
 
-from ._reference import as_float
+from ._reference import centred_spectrum
 from ._rings import Rings, rings_of
 
 _CHUNK = 1 << 18  # cells of half planes between reading the images and having their rings: a share of the L2 cache
@@ -50,7 +50,7 @@ def radial_power(images: Tensor, side: int | None, magnitude: bool) -> tuple[Ten
 
 def _values(images: Tensor, magnitude: bool) -> Tensor:
     """|F|^2 or |F| of a few images."""
-    spectrum = torch.fft.rfft2(as_float(images), norm="ortho")
+    spectrum = centred_spectrum(images)
     values = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
     return values.sqrt_() if magnitude else values
 

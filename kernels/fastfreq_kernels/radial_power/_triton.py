@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
 
-from ._reference import as_float
+from ._reference import centred_spectrum
 from ._rings import rings_of
 
 _BLOCK = 128  # cells that a program adds at a time; not yet measured on any GPU
@@ -93,7 +93,7 @@ def radial_power(images: Tensor, side: int | None, magnitude: bool) -> tuple[Ten
     def run() -> None:
         for start in range(0, n, group):
             some = slice(start, start + group)
-            spectrum = torch.fft.rfft2(as_float(images[some]), norm="ortho").contiguous()
+            spectrum = centred_spectrum(images[some]).contiguous()
             for launch in launches(rings[some], plane, torch.view_as_real(spectrum), table, starts, magnitude):
                 launch()
 
