@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
+from numpy.typing import NDArray
 
 from fastfreq.core.dominance import DominantFrequencyResult
 
 from . import _frame
-from .maps import _outline
 
 _MOST = 12  # classes drawn
 
@@ -31,8 +32,8 @@ def plot_dominant_frequencies(
     # one cell, mostly zero frequency, may dwarf all others: it saturates rather than fading them
     largest = float(np.quantile(np.abs(np.stack(maps)), 0.995)) or float(np.abs(np.stack(maps)).max()) or 1.0
     rows, columns = _frame.grid(len(labels), most=4)
-    height = _frame.map_height(result.size, 2.6)
-    figure = _frame.new_figure(2.9 * columns + 1.2, (height + 0.9) * rows + 0.9)
+    height = _frame.map_height(result.size, 2.3)
+    figure = _frame.new_figure(2.6 * columns + 1.4, (height + 0.35) * rows + 1.3)
     grid = figure.subplots(rows, columns, squeeze=False)
     panels = grid.reshape(-1)
     image = None
@@ -46,11 +47,11 @@ def plot_dominant_frequencies(
             labels=(k % columns == 0, k + columns >= len(labels)),
         )
         if share is not None:
-            chosen = result.dominant(label, share=share)
-            panels[k].add_patch(PathPatch(_outline(chosen), fill=False, linewidth=0.4, edgecolor="#000000"))
+            _draw_border(panels[k], result.dominant(label, share=share))
         name = str(label) if names is None else names.get(label, str(label))
-        error = result.clean_wrong[k] / result.class_count[k]
-        _frame.set_title(panels[k], f"{name}: {result.class_count[k]:,} images, error {error:.2f}", width=34, size=9)
+        count = int(result.class_count[k])
+        seen = f"{count:,} image{'s' if count > 1 else ''}, error {result.clean_wrong[k] / count:.2f}"
+        _frame.set_title(panels[k], f"{name}: {seen}", width=34, size=9)
     for axes in panels[len(labels) :]:
         axes.set_axis_off()
     assert image is not None
@@ -65,3 +66,14 @@ def plot_dominant_frequencies(
     if share is not None:
         _frame.set_caption(figure, f"Outlined: the {share:.0%} of the cells that matter most.", width=30 * columns + 15)
     return figure
+
+
+def _draw_border(axes: Axes, mask: NDArray[np.bool_]) -> None:
+    """Lines between the cells of a centred mask and the others."""
+    left, _, _, top = _frame.extent((mask.shape[0], mask.shape[1]))
+    inside = np.pad(mask, 1)
+    rows, columns = np.nonzero(inside[1:, 1:-1] != inside[:-1, 1:-1])
+    lines = [((c + left, r + top), (c + left + 1, r + top)) for r, c in zip(rows, columns, strict=True)]
+    rows, columns = np.nonzero(inside[1:-1, 1:] != inside[1:-1, :-1])
+    lines += [((c + left, r + top), (c + left, r + top + 1)) for r, c in zip(rows, columns, strict=True)]
+    axes.add_collection(LineCollection(lines, colors="#000000", linewidths=0.6), autolim=False)
