@@ -8,14 +8,15 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fastfreq import plots
-from fastfreq.core import fourier, store
+from fastfreq.core import _tables, fourier, store
 from fastfreq.core.results import HeatmapResult
 from fastfreq.core.sensitivity import SensitivityResult
+from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +48,22 @@ added after normalisation, or the norm is too small or too large. And the norm <
 channel; clipping to valid pixel values takes a little of it away, most where images are very dark or very bright.</p>
 """
 
+_SPECTRUM_NOTE = """
+<p class="small">A convolution is a linear map of images: one small matrix per spatial frequency, whose singular values
+are the map's. The norm is the largest, the most that the layer stretches any input; "&lt;=" marks upper bounds, for
+layers with zero padding. The condition number is the largest over the smallest. The effective rank is the exponential
+of the entropy of the values: how many directions the layer uses, of as many as the last column says. Both are those of
+the periodic map, of which a layer with zero padding is a part.</p>
+"""
+
+
+class Drawn(Protocol):
+    """A result that draws itself; one with a `table()` of rows is shown with it."""
+
+    def plot(self) -> Figure:
+        """The result as a figure."""
+        ...
+
 
 def write_report(
     results: Mapping[str, HeatmapResult],
@@ -54,6 +71,7 @@ def write_report(
     *,
     title: str = "Which frequencies break it?",
     sensitivities: Mapping[str, SensitivityResult] | None = None,
+    others: Mapping[str, Drawn] | None = None,
     example: Any = None,
     notes: Sequence[str] = (),
     pngs: bool = False,
@@ -65,6 +83,7 @@ def write_report(
         path: of the page; written all or nothing.
         title: of the page.
         sensitivities: name -> gradient map, drawn in a section of their own.
+        others: name -> any other result, such as singular values: its picture and its table.
         example: an image (c, h, w) in [0, 1] that is shown with perturbations added.
         notes: paragraphs on the data and the models.
         pngs: also write every picture as a PNG beside the page.
@@ -75,32 +94,20 @@ def write_report(
     Raises:
         ValueError: no results.
     """
-    if not results:
+    if not results and not others:
         raise ValueError("expected at least one result, as in {'resnet50': result}, got none")
     page = _Page(Path(path), pngs)
     page.add(f"<h1>{html.escape(title)}</h1>")
     page.add(*(f"<p>{html.escape(note)}</p>" for note in notes))
-    page.section("In short")
-    page.add(_summary_table(results), *(f"<p>{html.escape(line)}</p>" for line in _comparisons_in_words(results)))
-    page.section("Error at every frequency")
-    page.picture("maps", plots.plot_heatmaps(results), "Scale from 0 to 1 on every map; zero frequency in the centre.")
-    page.section("How to read this map")
-    page.add(_HOW_TO_READ)
-    page.section("By distance from the centre")
-    complete = {name: r for name, r in results.items() if not np.isnan(r.error).any()}
-    if complete:
-        page.picture("radial", plots.plot_radial(complete), "Bands are 95 % intervals over images.")
-    _add_details(page, results)
-    _add_pairs(page, results)
+    if results:
+        _add_maps(page, results)
     for name, result in (sensitivities or {}).items():
         page.section(f"From one backward pass per image: {name}")
         page.picture(f"gradient-{name}", result.plot(), "First-order sensitivity of the loss; see the documentation.")
-    first = next(iter(results.values()))
-    page.section("What was added to the images")
-    gallery = plots.plot_basis_gallery(first.shape[1:], convention=first.convention, eps=first.eps, image=example)
-    page.picture("basis", gallery, "Basis images, and an image with each of them added." if example is not None else "")
-    page.section("Settings")
-    page.add(_settings_table(results), _repeat(first))
+    for name, other in (others or {}).items():
+        _add_other(page, name, other)
+    if results:
+        _add_settings(page, results, example)
     page.write(title)
     return page.path
 
@@ -141,6 +148,45 @@ class _Page:
             f'<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n",
         )
+
+
+def _add_maps(page: _Page, results: Mapping[str, HeatmapResult]) -> None:
+    page.section("In short")
+    page.add(_summary_table(results), *(f"<p>{html.escape(line)}</p>" for line in _comparisons_in_words(results)))
+    page.section("Error at every frequency")
+    page.picture("maps", plots.plot_heatmaps(results), "Scale from 0 to 1 on every map; zero frequency in the centre.")
+    page.section("How to read this map")
+    page.add(_HOW_TO_READ)
+    page.section("By distance from the centre")
+    complete = {name: r for name, r in results.items() if not np.isnan(r.error).any()}
+    if complete:
+        page.picture("radial", plots.plot_radial(complete), "Bands are 95 % intervals over images.")
+    _add_details(page, results)
+    _add_pairs(page, results)
+
+
+def _add_other(page: _Page, name: str, result: Drawn) -> None:
+    """Picture and table of a result of any kind."""
+    spectrum = isinstance(result, LayerSpectrum | ModelSpectrum)
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(result).__name__.removesuffix("Result")).capitalize()
+    page.section(f"{'Singular values' if spectrum else words}: {name}")
+    page.picture(f"{words}-{name}".lower(), result.plot(), "")
+    if spectrum:
+        layers = result.values() if isinstance(result, ModelSpectrum) else [result]
+        page.add(_table(*_tables.spectrum_rows(layers)), _SPECTRUM_NOTE)
+        return
+    table = getattr(result, "table", None)
+    if table is not None:
+        page.add(_table(*_tables.table_rows(table())))
+
+
+def _add_settings(page: _Page, results: Mapping[str, HeatmapResult], example: Any) -> None:
+    first = next(iter(results.values()))
+    page.section("What was added to the images")
+    gallery = plots.plot_basis_gallery(first.shape[1:], convention=first.convention, eps=first.eps, image=example)
+    page.picture("basis", gallery, "Basis images, and an image with each of them added." if example is not None else "")
+    page.section("Settings")
+    page.add(_settings_table(results), _repeat(first))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

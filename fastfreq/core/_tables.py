@@ -1,0 +1,93 @@
+"""Tables of results as people read them: text for terminals and pages, CSV for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .spectrum import LayerSpectrum
+
+Rows = tuple[list[str], list[list[str]]]
+
+
+def spectrum_rows(layers: Iterable[LayerSpectrum]) -> Rows:
+    """(head, rows) with the figures that matter most of each layer; "<=" where values are upper bounds."""
+    head = ["layer", "kind", "weight", "input", "norm", "condition", "effective rank", "of"]
+    rows = []
+    for layer in layers:
+        bound = "" if layer.exact else "<= "
+        rows.append(
+            [
+                layer.name,
+                layer.kind,
+                _cell(layer.weight_shape),
+                _cell(layer.input_size),
+                f"{bound}{layer.norm:.4g}",
+                condition_text(layer),
+                f"{layer.effective_rank:,.0f}",
+                f"{layer.count:,}",
+            ]
+        )
+    return head, rows
+
+
+def condition_text(layer: LayerSpectrum) -> str:
+    """The condition number, or ">" and what it is at least where the smallest value is not told from zero."""
+    if layer.norm == 0:
+        return "-"
+    if layer.resolved:
+        return f"{layer.condition:.4g}"
+    low = layer.condition_low * (1 + 1e-6)  # so that 9999999 is 1e7
+    step = 10.0 ** (math.floor(math.log10(low)) - 1)
+    digits, exponent = f"{math.floor(low / step) * step:.1e}".split("e")
+    return f">{float(digits):g}e{int(exponent)}"
+
+
+def table_rows(table: Sequence[dict[str, Any]]) -> Rows:
+    """(head, rows) of a result's `table`."""
+    head = list(table[0]) if table else []
+    return [name.replace("_", " ") for name in head], [[_cell(row[name]) for name in head] for row in table]
+
+
+def to_text(rows: Rows) -> str:
+    """Columns of even width: the first ones, names, to the left, figures to the right."""
+    head, body = rows
+    lines = [head, *body]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    left = [not any(_is_figure(line[k]) for line in body) for k in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if to_left else cell.rjust(width)
+            for cell, width, to_left in zip(line, widths, left, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def to_csv(table: Sequence[dict[str, Any]]) -> str:
+    """A result's `table` as CSV, figures in full."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(table[0]) if table else [], lineterminator="\n")
+    writer.writeheader()
+    for row in table:
+        writer.writerow({key: _sizes(value) if isinstance(value, tuple) else value for key, value in row.items()})
+    return file.getvalue()
+
+
+def _sizes(value: Sequence[object]) -> str:
+    return " x ".join(map(str, value))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return _sizes(value) if isinstance(value, tuple) else str(value)
+
+
+def _is_figure(text: str) -> bool:
+    return text.lstrip("<>= -")[:1].isdigit() and " x " not in text
