@@ -2,12 +2,15 @@
 
 import fastfreq_kernels as kernels
 
+from .core.bottleneck import BottleneckResult
 from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
 from .core.components import ComponentCurves
 from .core.conventions import CONVENTIONS, Convention
-from .core.dominance import DominantFrequencyResult
 from .core.corruption_report import CorruptionFit, CorruptionReport
+from .core.curves import BandCurve
+from .core.dominance import DominantFrequencyResult
+from .core.feature_profiles import FeatureSpectra
 from .core.image_spectra import SpectralSlope, SpectrumResult
 from .core.loading import load
 from .core.pixels import NormalizedModel
@@ -15,13 +18,17 @@ from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
+from .inputs.bands import filter_curve
 from .inputs.components import component_curves, split_components
 from .inputs.corruptions import ArrayCorruption, corruption_report
 from .inputs.critical_band import critical_band_masking
 from .inputs.dominant_frequencies import dominant_frequencies
+from .inputs.feature_spectra import feature_spectra
 from .inputs.gradient import gradient_heatmap
 from .inputs.heatmap import heatmap
+from .inputs.noise import noise_curve
 from .inputs.spectra import difference_spectrum, image_spectrum
+from .layers.bottleneck import bottleneck
 from .layers.clipping import clip_singular_values
 from .layers.lipschitz import LipschitzBound, lipschitz_bound
 from .layers.penalties import SpectralPenalty
@@ -37,12 +44,15 @@ __all__ = [
     # which frequencies break a model
     "heatmap",
     "gradient_heatmap",
-    # which frequencies a model needs
-    "critical_band_masking",
-    "dominant_frequencies",
     "component_curves",
     "split_components",
     "corruption_report",
+    # which frequencies a model needs
+    "filter_curve",
+    "noise_curve",
+    "critical_band_masking",
+    "dominant_frequencies",
+    "feature_spectra",
     # which frequencies its layers keep
     "singular_values",
     "singular_vectors",
@@ -52,11 +62,13 @@ __all__ = [
     "clip_singular_values",
     "SpectralPenalty",
     "lipschitz_bound",
+    "bottleneck",
     # which frequencies images hold, and what corruptions change
     "image_spectrum",
     "difference_spectrum",
     # what comes back
     "HeatmapResult",
+    "BandCurve",
     "SensitivityResult",
     "RadialProfile",
     "SpectrumResult",
@@ -64,11 +76,13 @@ __all__ = [
     "CriticalBandResult",
     "Channel",
     "DominantFrequencyResult",
+    "FeatureSpectra",
     "Comparison",
     "LayerSpectrum",
     "ModelSpectrum",
     "SingularVectors",
     "LipschitzBound",
+    "BottleneckResult",
     "ComponentCurves",
     "CorruptionReport",
     "CorruptionFit",

@@ -62,32 +62,3 @@ def test_radius_is_isotropic_in_cycles_per_pixel():
     assert fourier.radius(np.array([[3, 4]]), (32, 32)) == pytest.approx([5])
     # 6 cycles along 48 pixels are the same wave as 4 along 32
     np.testing.assert_allclose(fourier.radius(np.array([[4, 0], [0, 6]]), (32, 48)), [4, 4])
-
-
-def test_high_pass_of_bandwidth_27_keeps_the_published_share_of_white_noise():
-    mask = fourier.yin_high((32, 32), 27)
-    assert mask.sum() == 729
-    noise = np.random.default_rng(0).standard_normal((400, 32, 32))
-    filtered = np.fft.ifft2(np.fft.fft2(noise) * mask)
-    assert np.abs(filtered.imag).max() < 1e-13  # the mask is symmetric: nothing is thrown away with the real part
-    assert (filtered.real**2).sum() / (noise**2).sum() == pytest.approx((27 / 32) ** 2, abs=0.005)
-
-
-def test_masks_are_squares_about_zero_and_about_the_highest_frequency():
-    low = fourier.yin_low((32, 32), 3)
-    assert {tuple(k) for k in fourier.signed(np.argwhere(low), (32, 32))} == {
-        (a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)
-    }
-    high = fourier.signed(np.argwhere(fourier.yin_high((32, 32), 27)), (32, 32))
-    assert (np.abs(high).min(axis=0) == 3).all()
-    assert fourier.yin_low((32, 32), 32).all() and fourier.yin_high((32, 32), 32).all()
-    assert not fourier.yin_low((32, 32), 0).any()
-
-
-def test_bandwidths_that_would_break_the_symmetry_are_refused():
-    with pytest.raises(ValueError, match="expected an odd bandwidth, got 8"):
-        fourier.yin_low((32, 32), 8)
-    with pytest.raises(ValueError, match="expected a bandwidth from 0 to 32"):
-        fourier.yin_high((32, 32), 33)
-    with pytest.raises(ValueError, match="even sides"):
-        fourier.yin_high((31, 31), 27)

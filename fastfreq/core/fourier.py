@@ -1,4 +1,4 @@
-"""Frequencies, basis images, rings and masks: the vocabulary of the toolkit.
+"""Frequencies, basis images and rings: the vocabulary of the toolkit.
 
 A frequency is an integer pair (ky, kx) in cycles per image along height and width. Arrays over
 frequencies keep NumPy's unshifted FFT order unless a docstring says "centred". The DFT is orthonormal.
@@ -110,59 +110,3 @@ def ring(frequencies: IntArray, shape: tuple[int, int]) -> IntArray:
 def multiplicity(frequencies: IntArray, shape: tuple[int, int]) -> IntArray:
     """How many cells of the whole plane a representative stands for: 1 if self-conjugate, else 2."""
     return np.where(is_self_conjugate(frequencies, shape), 1, 2)
-
-
-def _check_bandwidth(shape: tuple[int, int], bandwidth: int) -> None:
-    if not 0 <= bandwidth <= min(shape):
-        raise ValueError(f"expected a bandwidth from 0 to {min(shape)} for images of {shape}, got {bandwidth}")
-    if bandwidth % 2 == 0 and bandwidth not in (0, shape[0], shape[1]):
-        raise ValueError(
-            f"expected an odd bandwidth, got {bandwidth}: a centred square of even width is not symmetric under "
-            f"k -> -k, so filtered images would not be real; take {bandwidth - 1} or {bandwidth + 1}"
-        )
-
-
-def _square(shape: tuple[int, int], bandwidth: int, centre: tuple[int, int]) -> NDArray[np.bool_]:
-    """Bins within (bandwidth - 1) / 2 of `centre` along both axes, cyclically; all of an axis it covers."""
-    _check_bandwidth(shape, bandwidth)
-    keep = []
-    for n, c in zip(shape, centre, strict=True):
-        distance = np.abs((np.arange(n) - c + n // 2) % n - n // 2)
-        keep.append(np.full(n, True) if bandwidth == n else distance < (bandwidth + 1) // 2)
-        if bandwidth == 0:
-            keep[-1][:] = False
-    return keep[0][:, None] & keep[1][None, :]
-
-
-def yin_low(shape: tuple[int, int], bandwidth: int) -> NDArray[np.bool_]:
-    """Low-pass mask (h, w), unshifted: a square of width `bandwidth` centred on zero frequency.
-
-    Keeps |ky| <= (B - 1) / 2 and |kx| <= (B - 1) / 2. B must be odd (or 0: nothing, or the side: everything).
-
-    Raises:
-        ValueError: an even bandwidth, or one outside 0 .. min(h, w).
-
-    Source: Yin et al. 2019, section 2, "low pass filtering with bandwidth B".
-    """
-    return _square(shape, bandwidth, (0, 0))
-
-
-def yin_high(shape: tuple[int, int], bandwidth: int) -> NDArray[np.bool_]:
-    """High-pass mask (h, w), unshifted: a square of width `bandwidth` centred on the highest frequency.
-
-    This is *not* the complement of `yin_low`: both |ky| and |kx| must be high, so pure horizontal and
-    vertical frequencies are dropped. At 32 x 32, B = 27 keeps 3 <= |ky|, |kx|: 729 of 1024 bins, a fraction
-    (27 / 32)^2 = 0.712 of white noise. On an odd side the two highest frequencies +-(n - 1) / 2 share the
-    centre, and the square of odd width would be lopsided: refused.
-
-    Raises:
-        ValueError: an even bandwidth, one outside 0 .. min(h, w), or an odd side.
-
-    Source: Yin et al. 2019, section 2, "high pass filtering with bandwidth B".
-    """
-    if (shape[0] % 2 or shape[1] % 2) and bandwidth not in (0, min(shape)):
-        raise ValueError(
-            f"expected images with even sides for `yin_high`, got {shape}: on an odd side the highest frequency "
-            f"is a pair, and no square of odd width is centred on it; use the complement of `yin_low`"
-        )
-    return _square(shape, bandwidth, (shape[0] // 2, shape[1] // 2))

@@ -7,9 +7,11 @@ from pathlib import Path
 from . import store
 from .bottleneck import BottleneckResult
 from .channels import CriticalBandResult
-from .dominance import DominantFrequencyResult
 from .components import ComponentCurves
 from .corruption_report import CorruptionReport
+from .curves import BandCurve
+from .dominance import DominantFrequencyResult
+from .feature_profiles import FeatureSpectra
 from .image_spectra import SpectrumResult
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
@@ -22,12 +24,15 @@ Result = (
     | ModelSpectrum
     | CriticalBandResult
     | DominantFrequencyResult
+    | FeatureSpectra
     | SpectrumResult
     | BottleneckResult
     | CorruptionReport
+    | BandCurve
     | ComponentCurves
 )
 _KINDS: dict[str, type[Result]] = {
+    "band_curve": BandCurve,
     "heatmap": HeatmapResult,
     "sensitivity": SensitivityResult,
     "layer_spectrum": LayerSpectrum,
@@ -35,6 +40,7 @@ _KINDS: dict[str, type[Result]] = {
     "image_spectrum": SpectrumResult,
     "critical_bands": CriticalBandResult,
     "dominant_frequencies": DominantFrequencyResult,
+    "feature_spectra": FeatureSpectra,
     "bottleneck": BottleneckResult,
     "corruptions": CorruptionReport,
     "components": ComponentCurves,

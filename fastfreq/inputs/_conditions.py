@@ -102,7 +102,7 @@ def prepare(
         "model": network.name,
         "model_fingerprint": fingerprint(model),
         "precision": precision,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
     network.net.eval()
     network.cast()

@@ -6,12 +6,14 @@ except ImportError as error:
     raise ImportError("expected matplotlib for plots; pip install 'fastfreq[plots]'") from error
 
 from ._frame import figure_png, save_png
+from .bands import plot_band_curves, plot_filtered
 from .bottleneck import plot_bottleneck
 from .components import plot_components
 from .corruptions import plot_corruptions
 from .critical_band import plot_critical_bands
 from .curves import plot_radial, plot_sensitivity
 from .dominance import plot_dominant_frequencies
+from .features import plot_feature_spectra
 from .gallery import plot_basis_gallery
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
 from .singular import plot_layer_spectrum, plot_model_spectrum
@@ -19,6 +21,7 @@ from .spectra import plot_spectra, plot_spectrum
 
 __all__ = [
     "figure_png",
+    "plot_band_curves",
     "plot_basis_gallery",
     "plot_bottleneck",
     "plot_comparison",
@@ -27,6 +30,8 @@ __all__ = [
     "plot_critical_bands",
     "plot_dominant_frequencies",
     "plot_effective_eps",
+    "plot_feature_spectra",
+    "plot_filtered",
     "plot_heatmap",
     "plot_heatmaps",
     "plot_layer_spectrum",

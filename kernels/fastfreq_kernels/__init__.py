@@ -1,8 +1,10 @@
 """Compiled operations behind fastfreq, each with a plain torch reference."""
 
+from .band_noise import band_noise, gaussian_noise
 from .channel_svd import channel_singular_values, channel_svd
 from .conv_gram import ConvGram, conv_gram
 from .conv_symbols import conv_symbols
+from .filter_bands import filter_bands
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 from .hermitian_eigenvalues import hermitian_eigenvalues
 from .radial_power import radial_cells, radial_power
@@ -10,12 +12,15 @@ from .radial_power import radial_cells, radial_power
 __all__ = [
     "ConvGram",
     "PhiloxSigns",
+    "band_noise",
     "channel_singular_values",
     "channel_svd",
     "conv_gram",
     "conv_symbols",
+    "filter_bands",
     "fourier_perturb",
     "fourier_signs",
+    "gaussian_noise",
     "hermitian_eigenvalues",
     "radial_cells",
     "radial_power",

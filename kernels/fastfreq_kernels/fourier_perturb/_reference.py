@@ -7,28 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-_M0, _M1 = 0xD2511F53, 0xCD9E8D57  # Philox4x32 multipliers
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # Weyl key increments
-_MASK = 0xFFFFFFFF
+from fastfreq_kernels import _philox
 
 
 def philox(seed: int, counter: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """First output word of Philox4x32-10, as int64 in 0 .. 2^32 - 1.
-
-    Args:
-        seed: 64-bit key.
-        counter: four broadcastable int64 tensors, each in 0 .. 2^32 - 1.
-
-    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3.
-    """
-    k0, k1 = seed & _MASK, (seed >> 32) & _MASK
-    c0, c1, c2, c3 = counter
-    for _ in range(10):
-        # int64 products wrap modulo 2^64, so both 32-bit halves are those of the unsigned product
-        p0, p1 = c0 * _M0, c2 * _M1
-        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return c0
+    """First output word of Philox4x32-10, as int64 in 0 .. 2^32 - 1."""
+    return _philox.philox(seed, counter)[0]
 
 
 def signs(seed: int, image_ids: Tensor, channels: int, frequencies: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -40,7 +24,7 @@ def signs(seed: int, image_ids: Tensor, channels: int, frequencies: Tensor, shap
     ky, kx = frequencies[:, 0, None, None] % shape[0], frequencies[:, 1, None, None] % shape[1]
     image = image_ids[None, :, None]
     channel = torch.arange(channels, device=image_ids.device)[None, None, :]
-    word = philox(seed, (image & _MASK, (image >> 32) & _MASK, channel, ky * 65536 + kx))
+    word = philox(seed, (image & _philox.MASK, (image >> 32) & _philox.MASK, channel, ky * 65536 + kx))
     return (1 - 2 * (word >> 31)).to(torch.int8)
 
 

@@ -1,0 +1,71 @@
+"""Filtered planes on a CPU: a few images and bands at a time, so that spectrum, product and planes stay in cache.
+
+Measured on one core at 224 x 224 with three channels, ms per image and band: inverse transform .25, product .02, clip
+and normalise .02, to bfloat16 with the channels innermost .055 (in one copy .16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ._planes import half_masks
+
+__all__ = ["Writer", "filtered"]
+
+_CHUNK = 1 << 20  # float32 elements of planes at a time: larger ones leave the cache, and are fresh memory every time
+
+
+def filtered(
+    source: Callable[[slice], Tensor], images: int, masks: Tensor, each: int
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """(bands, images, planes (b, m, c, h, w)) of filtered images, chunk by chunk.
+
+    Args:
+        source: images -> the float32 planes (m, c, h, w) that are filtered.
+        images: number of images.
+        masks: (b, h, w).
+        each: elements of one image.
+    """
+    h, w = masks.shape[1:]
+    half = half_masks(masks)[:, None, None]
+    images_each = max(1, min(images, _CHUNK // each))
+    bands_each = max(1, _CHUNK // (images_each * each))
+    for i in range(0, images if len(masks) else 0, images_each):
+        part = slice(i, min(i + images_each, images))
+        spectrum = torch.fft.rfft2(source(part))
+        for j in range(0, len(masks), bands_each):
+            bands = slice(j, j + bands_each)
+            # the 1 / (h w) of the inverse transform stands in the masks
+            yield bands, part, torch.fft.irfft2(half[bands] * spectrum, s=(h, w), norm="forward")
+
+
+class Writer:
+    """Clips, normalises and casts planes, which it overwrites, into a result.
+
+    Args:
+        out: (b, n, c, h, w), each image contiguous or with the channels innermost.
+        clip: to [0, 1].
+        mean: (c,) or None.
+        std: (c,) or None.
+    """
+
+    def __init__(self, out: Tensor, *, clip: bool, mean: Tensor | None, std: Tensor | None) -> None:
+        self._out, self._clip = out, clip
+        self._terms: tuple[Tensor, Tensor] | None = None
+        if mean is not None and std is not None:
+            gain, shift = 1 / std.float(), -mean.float() / std.float()
+            self._terms = gain[:, None, None], shift[:, None, None]
+
+    def __call__(self, bands: slice, images: slice, planes: Tensor) -> None:
+        if self._clip:
+            planes.clamp_(0, 1)
+        if self._terms is not None:
+            torch.addcmul(self._terms[1], planes, self._terms[0], out=planes)
+        target = self._out[bands, images]
+        if target.is_contiguous():
+            target.copy_(planes)
+        else:  # casting and interleaving in one copy is three times slower
+            torch.stack(planes.to(target.dtype).unbind(2), dim=-1, out=target.permute(0, 1, 3, 4, 2))
