@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["PerturbTile", "SIGNS_BLOCK", "TABLES_BLOCK", "perturb_tile"]
+import torch
+
+__all__ = [
+    "BISECTION_BLOCK",
+    "EIGENVALUES_LARGEST_SIDE",
+    "EIGENVALUES_SMALLEST_TILE",
+    "PerturbTile",
+    "SIGNS_BLOCK",
+    "TABLES_BLOCK",
+    "eigenvalues_tile",
+    "eigenvalues_warps",
+    "perturb_tile",
+]
 
 TABLES_BLOCK = 256  # table entries of one program; not yet measured on any GPU
 SIGNS_BLOCK = 256  # signs of one program; not yet measured on any GPU
+BISECTION_BLOCK = 128  # eigenvalues of one program; not yet measured on any GPU
+
+# Matrices above these sides go to the vendor's solver: their tiles spill on sm_80, sm_90 or gfx942.
+EIGENVALUES_LARGEST_SIDE = {torch.float32: 128, torch.float64: 64}
+EIGENVALUES_SMALLEST_TILE = 32  # it is reduced in one launch, smaller matrices in a tile of 16
+# By side of the tile: the fewest warps that do not spill, since fewer wait less; not yet measured on any GPU.
+_EIGENVALUES_WARPS = {
+    torch.float32: {16: 1, 32: 1, 64: 4, 128: 16},
+    torch.float64: {16: 1, 32: 4, 64: 8},
+}
 
 _SIDE = 64  # most rows and columns of a tile of `fourier_perturb`; not yet measured on any GPU
 _FREQUENCIES = 8  # for which a program keeps its tile of the image; not yet measured on any GPU
@@ -34,6 +56,16 @@ def perturb_tile(height: int, row: int) -> PerturbTile:
         columns //= 2
     rows = min(_SIDE, _power(height))
     return PerturbTile(rows, columns, _FREQUENCIES, max(1, 2 * max(rows, columns) // 32))
+
+
+def eigenvalues_tile(side: int) -> int:
+    """Side of the tile of a program of `hermitian_eigenvalues` for matrices of this side."""
+    return max(16, _power(side))
+
+
+def eigenvalues_warps(tile: int, dtype: torch.dtype) -> int:
+    """Warps of that program."""
+    return _EIGENVALUES_WARPS[dtype][tile]
 
 
 def _power(value: int) -> int:

@@ -1,7 +1,13 @@
-"""Eigenvalues of packed Hermitian matrices against LAPACK in complex128 and closed forms."""
+"""Eigenvalues of packed Hermitian matrices against LAPACK in complex128 and closed forms.
 
+The Triton kernels' cases run natively where there is a GPU, and in Triton's interpreter in a process of their own.
+"""
+
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import fastfreq_kernels as kernels
 import numpy as np
@@ -10,7 +16,10 @@ import torch
 from fastfreq_kernels import _hermitian
 from fastfreq_kernels.hermitian_eigenvalues import _cpu
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+BACKENDS = ["triton"] if INTERPRETED else ["cpu"]
 EPS = {torch.float64: 2e-16, torch.float32: 1e-7}
+KINDS = ["random", "zero", "diagonal", "rank one", "degenerate", "graded", "nearly flat"]
 
 
 def hermitian(c, n, kind, seed=0):
@@ -31,11 +40,12 @@ def hermitian(c, n, kind, seed=0):
     return (Q * spectrum) @ Q.conj().swapaxes(1, 2)
 
 
-def check(matrices, dtype, backend="cpu"):
+def check(matrices, dtype, backend="cpu", device="cpu"):
     packed = _hermitian.pack(torch.from_numpy(matrices.astype(np.complex128)))
-    out = kernels.hermitian_eigenvalues(packed.to(dtype), backend=backend)
+    out = kernels.hermitian_eigenvalues(packed.to(device, dtype), backend=backend).cpu()
     truth = np.linalg.eigvalsh(matrices)[:, ::-1]
-    scale = np.abs(truth).max(axis=1, keepdims=True) + (truth == 0).all()
+    scale = np.abs(truth).max(axis=1, keepdims=True)
+    scale[scale == 0] = 1
     assert out.dtype == dtype and out.shape == truth.shape
     worst = (np.abs(out.numpy() - truth) / scale).max()
     assert worst <= (12 + matrices.shape[-1]) * EPS[dtype], worst
@@ -51,10 +61,18 @@ def route(request, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", EPS, ids=str)
-@pytest.mark.parametrize("kind", ["random", "zero", "diagonal", "rank one", "degenerate", "graded", "nearly flat"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("c", [1, 2, 3, 5, 16, 33])
 def test_agrees_with_lapack(c, kind, dtype, route):
     check(hermitian(c, 37, kind), dtype)  # 37: no multiple of any number of lanes
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize("c", [1, 3, 8, 16, 17, 33])
+def test_unlike_matrices_in_one_batch(c, dtype, backend):
+    kinds = KINDS[-3:] if INTERPRETED and c > 16 else KINDS  # the interpreter takes a second for such a matrix
+    check(np.concatenate([hermitian(c, 1, kind) for kind in kinds]), dtype, backend)
 
 
 @pytest.mark.parametrize("c", [64, 129])
@@ -70,28 +88,35 @@ def test_the_laplacian_of_a_ring():
     np.testing.assert_allclose(kernels.hermitian_eigenvalues(packed)[3], truth, atol=1e-14)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scale", [1e-18, 1e18])
-def test_any_scale(scale, route):
+def test_any_scale(scale, backend):
     matrices = hermitian(7, 12, "random")
     packed = _hermitian.pack(torch.from_numpy(matrices * scale)).float()
-    out = kernels.hermitian_eigenvalues(packed).double() / scale
+    out = kernels.hermitian_eigenvalues(packed, backend=backend).double() / scale
     np.testing.assert_allclose(out, np.linalg.eigvalsh(matrices)[:, ::-1], atol=2e-6 * np.abs(matrices).sum(1).max())
 
 
-def test_each_answer_is_its_own_matrix_and_no_lane_sees_another():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_answer_is_its_own_matrix_and_no_lane_sees_another(backend):
     pytest.importorskip("numba")
-    packed = _hermitian.pack(torch.from_numpy(hermitian(9, 70, "random")))
+    n, c = (27, 5) if INTERPRETED else (70, 9)  # more than one block of lanes each
+    packed = _hermitian.pack(torch.from_numpy(hermitian(c, n, "random")))
     packed[::7] *= 1e-9
-    together = kernels.hermitian_eigenvalues(packed)
-    shuffled = torch.randperm(70, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(kernels.hermitian_eigenvalues(packed[shuffled]), together[shuffled])
+    together = kernels.hermitian_eigenvalues(packed, backend=backend)
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(kernels.hermitian_eigenvalues(packed[shuffled], backend=backend), together[shuffled])
 
 
-def test_leading_axes_and_an_empty_batch():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_leading_axes_strides_and_an_empty_batch(backend):
     packed = torch.rand(2, 0, 3, 4, 4)
-    assert kernels.hermitian_eigenvalues(packed).shape == (2, 0, 3, 4)
+    assert kernels.hermitian_eigenvalues(packed, backend=backend).shape == (2, 0, 3, 4)
     packed = torch.rand(2, 8, 4, 4)
-    assert torch.equal(kernels.hermitian_eigenvalues(packed)[1], kernels.hermitian_eigenvalues(packed[1]))
+    both = kernels.hermitian_eigenvalues(packed, backend=backend)
+    assert torch.equal(both[1], kernels.hermitian_eigenvalues(packed[1], backend=backend))
+    transposed = packed.mT.contiguous().mT
+    assert torch.equal(both, kernels.hermitian_eigenvalues(transposed, backend=backend))
 
 
 def test_packing_is_its_own_inverse():
@@ -145,3 +170,34 @@ def test_without_numba_lapack_answers_after_one_warning():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["1", "True", "27.0"]
+
+
+@pytest.mark.skipif(INTERPRETED, reason="is this run")
+def test_triton_kernels_under_the_interpreter():
+    pytest.importorskip("triton")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton and not test_triton", __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[2], capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert re.search(r"\b(\d+) passed", run.stdout) and "skipped" not in run.stdout, run.stdout[-2000:]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="in test_triton_kernels_under_the_interpreter")
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_no_number_from_triton(value):
+    packed = torch.rand(3, 6, 6)
+    packed[1, 3, 1] = value
+    out = kernels.hermitian_eigenvalues(packed, backend="triton")  # a GPU is not waited for, so nothing is refused
+    assert out.isnan().all(dim=1).tolist() == [False, True, False]
+
+
+# ------------------------------------------------------------------ on a GPU
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize("c", [1, 3, 16, 33, 64, 100, 128, 130])
+def test_gpu_agrees_with_lapack(c, dtype):
+    if not torch.cuda.is_available() or INTERPRETED:
+        pytest.skip("no CUDA device")
+    check(np.concatenate([hermitian(c, 40, kind) for kind in KINDS]), dtype, "triton", "cuda")
