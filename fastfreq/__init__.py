@@ -18,6 +18,7 @@ from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data
+from .inputs.attacks import FGSM, PGD, adversarial_spectrum
 from .inputs.bands import filter_curve
 from .inputs.components import component_curves, split_components
 from .inputs.corruptions import ArrayCorruption, corruption_report
@@ -47,6 +48,9 @@ __all__ = [
     "component_curves",
     "split_components",
     "corruption_report",
+    "adversarial_spectrum",
+    "FGSM",
+    "PGD",
     # which frequencies a model needs
     "filter_curve",
     "noise_curve",

@@ -199,6 +199,8 @@ class SpectrumResult:
                     f"expected two spectra with the same {name}, got {getattr(self, name)!r} and "
                     f"{getattr(other, name)!r}"
                 )
+        if self.details.get("model_fingerprint") != other.details.get("model_fingerprint"):
+            raise ValueError("expected two shards of one model, got different weights")
         if len(self.ring_sum) != len(other.ring_sum):
             raise ValueError(
                 f"expected two spectra of as many channels, got {len(self.ring_sum)} and {len(other.ring_sum)}"
@@ -219,7 +221,7 @@ class SpectrumResult:
 
     def plot(self) -> Figure:
         """The map (log10) where there is one, and the radial profile with its fitted slope, as a figure."""
-        from fastfreq.plots.spectra import plot_spectrum
+        from fastfreq.plots import plot_spectrum
 
         return plot_spectrum(self)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -202,8 +203,8 @@ class SpectrumSums:
                 )
             raise ValueError(f"expected all images of one shape, got {self._shape} and {shape}; {hint}")
         cells, frequency, spread = kernels.radial_cells(shape[1], shape[2], side=self._side)
-        each = max(1, _PIXELS // signal[0].numel())
-        for start in range(0, len(signal), each):
+        each = max(1, _PIXELS // math.prod(shape))
+        for start in range(0, max(len(signal), 1), each):  # an empty batch adds zeros: sums of no images have shapes
             part = signal[start : start + each]
             rings, plane = kernels.radial_power(part, side=self._side, magnitude=self._kind == "magnitude")
             means = rings.double().cpu() / cells
