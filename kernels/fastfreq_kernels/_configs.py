@@ -10,12 +10,17 @@ __all__ = [
     "BISECTION_BLOCK",
     "EIGENVALUES_LARGEST_SIDE",
     "EIGENVALUES_SMALLEST_TILE",
+    "LAGS_DEPTH",
+    "LAGS_SIDE",
+    "LAGS_WARPS",
     "PerturbTile",
     "SIGNS_BLOCK",
+    "SumsTile",
     "TABLES_BLOCK",
     "eigenvalues_tile",
     "eigenvalues_warps",
     "perturb_tile",
+    "sums_tile",
 ]
 
 TABLES_BLOCK = 256  # table entries of one program; not yet measured on any GPU
@@ -31,6 +36,9 @@ _EIGENVALUES_WARPS = {
     torch.float64: {16: 1, 32: 4, 64: 8},
 }
 
+LAGS_SIDE, LAGS_DEPTH, LAGS_WARPS = 32, 16, 4  # tile of two products of `conv_gram`; not yet measured on any GPU
+_SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
+
 _SIDE = 64  # most rows and columns of a tile of `fourier_perturb`; not yet measured on any GPU
 _FREQUENCIES = 8  # for which a program keeps its tile of the image; not yet measured on any GPU
 
@@ -41,6 +49,14 @@ class PerturbTile(NamedTuple):
     rows: int
     columns: int
     frequencies: int
+    warps: int
+
+
+class SumsTile(NamedTuple):
+    """Tile of one program that adds taps or lags: frequencies x elements of their matrices."""
+
+    frequencies: int
+    elements: int
     warps: int
 
 
@@ -56,6 +72,12 @@ def perturb_tile(height: int, row: int) -> PerturbTile:
         columns //= 2
     rows = min(_SIDE, _power(height))
     return PerturbTile(rows, columns, _FREQUENCIES, max(1, 2 * max(rows, columns) // 32))
+
+
+def sums_tile(elements: int, dtype: torch.dtype) -> SumsTile:
+    """Tile for matrices of this many elements: as many frequencies as leave it 8 KB."""
+    wide = min(128, _power(elements))
+    return SumsTile(_SUMS_BYTES // dtype.itemsize // wide, wide, 4)
 
 
 def eigenvalues_tile(side: int) -> int:

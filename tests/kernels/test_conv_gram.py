@@ -1,9 +1,21 @@
-"""Symbols and Gram matrices of convolutions against NumPy's FFT and complex products."""
+"""Symbols and Gram matrices of convolutions against NumPy's FFT and complex products.
+
+The Triton kernels' cases run natively where there is a GPU, and in Triton's interpreter in a process of their own.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import fastfreq_kernels as kernels
 import numpy as np
 import pytest
 import torch
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+EPS = {torch.float64: 2e-16, torch.float32: 1e-7}
 
 
 def convolution(seed, g=1, kernel=(3, 3), a=4, b=5, dtype=torch.float64):
@@ -37,7 +49,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu", "reference"])
 def test_symbols_are_the_fourier_transform_of_the_wrapped_kernel(case, backend):
     grid = case["grid"]
     taps, offsets = convolution(1, **{k: v for k, v in case.items() if k != "grid"})
@@ -52,20 +64,44 @@ def test_symbols_are_the_fourier_transform_of_the_wrapped_kernel(case, backend):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("route", ["reference", "autocorrelation", "products"])
-def test_gram_matrices_of_the_smaller_side(case, route, monkeypatch):
+@pytest.mark.parametrize("route", ["autocorrelation", "products"])
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu", "reference"])
+def test_gram_matrices_of_the_smaller_side(case, backend, route, monkeypatch):
     from fastfreq_kernels.conv_gram import _cpu
 
     grid = case["grid"]
     taps, offsets = convolution(2, **{k: v for k, v in case.items() if k != "grid"})
     frequencies = all_frequencies(grid) - 3  # of any sign
     monkeypatch.setattr(_cpu, "autocorrelation_is_cheaper", lambda *_: route == "autocorrelation")
-    backend = "reference" if route == "reference" else "cpu"
     packed = kernels.conv_gram(taps, offsets, frequencies, grid=grid, backend=backend)
     A = kernels.conv_symbols(taps, offsets, frequencies, grid=grid, backend="reference").numpy()
     adjoint = np.conj(A.swapaxes(-1, -2))
     truth = A @ adjoint if A.shape[-2] <= A.shape[-1] else adjoint @ A
     np.testing.assert_allclose(unpack(packed), truth, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu"])
+def test_several_tiles_and_any_strides(dtype, backend):
+    taps, offsets = convolution(6, g=2, a=45, b=37, kernel=(3, 2), dtype=dtype)
+    taps = taps.mT.contiguous().mT
+    frequencies = all_frequencies((5, 4))[3:]
+    arguments = {"offsets": offsets, "frequencies": frequencies, "grid": (5, 4)}
+    out = kernels.conv_symbols(taps, **arguments, backend=backend)
+    truth = kernels.conv_symbols(taps.double(), **arguments, backend="reference")
+    torch.testing.assert_close(out.to(truth.dtype), truth, rtol=0, atol=16 * EPS[dtype] * float(truth.abs().max()))
+    packed = kernels.conv_gram(taps, **arguments, backend=backend)
+    truth = kernels.conv_gram(taps.double(), **arguments, backend="reference")
+    assert packed.dtype == dtype
+    torch.testing.assert_close(packed.double(), truth, rtol=0, atol=16 * EPS[dtype] * float(truth.abs().max()))
+
+
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu", "reference"])
+def test_no_frequencies(backend):
+    taps, offsets = convolution(7)
+    none = all_frequencies((4, 4))[:0]
+    assert kernels.conv_symbols(taps, offsets, none, grid=(4, 4), backend=backend).shape == (1, 0, 4, 5)
+    assert kernels.conv_gram(taps, offsets, none, grid=(4, 4), backend=backend).shape == (1, 0, 4, 4)
 
 
 def test_phases_of_a_huge_grid_lose_nothing():
@@ -110,3 +146,31 @@ def test_refusals(change, error, message):
     arguments = {"taps": taps, "offsets": offsets, "frequencies": all_frequencies((4, 4)), "grid": (4, 4), **change}
     with pytest.raises(error, match=message):
         kernels.conv_gram(**arguments)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="is this run")
+def test_triton_kernels_under_the_interpreter():
+    pytest.importorskip("triton")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton and not test_triton", __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[2], capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert re.search(r"\b(\d+) passed", run.stdout) and "skipped" not in run.stdout, run.stdout[-2000:]
+
+
+# ------------------------------------------------------------------ on a GPU
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize("shape", [(1, 64, 64), (1, 37, 130), (96, 1, 1), (3, 20, 7)], ids=str)
+def test_gpu_equals_the_reference(shape, dtype):
+    if not torch.cuda.is_available() or INTERPRETED:
+        pytest.skip("no CUDA device")
+    g, a, b = shape
+    taps, offsets = convolution(8, g=g, a=a, b=b, dtype=dtype)
+    frequencies = all_frequencies((33, 20))
+    there = {"offsets": offsets.cuda(), "frequencies": frequencies.cuda(), "grid": (33, 20)}
+    for operation in (kernels.conv_symbols, kernels.conv_gram):
+        truth = operation(taps.double(), offsets, frequencies, grid=(33, 20), backend="reference")
+        out = operation(taps.cuda(), **there, backend="triton").cpu()
+        torch.testing.assert_close(out.to(truth.dtype), truth, rtol=0, atol=32 * EPS[dtype] * float(truth.abs().max()))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from fastfreq_kernels import _hermitian
 from fastfreq_kernels.conv_symbols import _cpu as conv_symbols
 
-from . import _lags
+from . import _lags, _reference
 
 _PAIR = 20_000  # multiplications that one pair of taps costs beside its arithmetic (a dozen small calls)
 
@@ -19,10 +17,7 @@ def gram(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]
     """As the reference."""
     if autocorrelation_is_cheaper(taps, len(frequencies)):
         return _lags.gram_of(_lags.lags_of(taps, offsets, grid), frequencies, grid)
-    matrices = conv_symbols.symbols(taps, offsets, frequencies, grid)
-    wide = matrices.shape[-2] <= matrices.shape[-1]
-    products = torch.matmul(matrices, matrices.mH) if wide else torch.matmul(matrices.mH, matrices)
-    return _hermitian.pack(products)
+    return _reference.packed_gram(conv_symbols.symbols(taps, offsets, frequencies, grid))
 
 
 def autocorrelation_is_cheaper(taps: Tensor, frequencies: int) -> bool:

@@ -36,7 +36,7 @@ def lags_of(taps: Tensor, offsets: Tensor, grid: Sequence[int]) -> Lags:
     g, t, a, b = taps.shape
     if a > b:  # A^H A = sum T_j^T T_l e^{-i(o_j - o_l)}: the transposed taps at the opposite offsets
         return lags_of(taps.transpose(2, 3), -offsets, grid)
-    index, partner, differences = _pairs(offsets, grid)
+    index, partner, differences = pairs_of(offsets, grid)
     out = taps.new_zeros(len(differences), g, a, a)
     for j in range(t):
         for other in range(j, t):
@@ -48,7 +48,7 @@ def lags_of(taps: Tensor, offsets: Tensor, grid: Sequence[int]) -> Lags:
     return Lags(differences, _packed(out, differences, grid))
 
 
-def _pairs(offsets: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+def pairs_of(offsets: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Of o_j - o_l: the row of its pair {d, -d}, whether it is the second of the pair, and the first of each pair."""
     sides = torch.tensor(list(grid), device=offsets.device)
     d = (offsets[:, None] - offsets[None, :]) % sides
@@ -61,10 +61,14 @@ def _pairs(offsets: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor
     return index.reshape(one.shape).cpu(), (one > other).cpu(), differences
 
 
-def _packed(lags: Tensor, differences: Tensor, grid: Sequence[int]) -> Tensor:
+def own(differences: Tensor, grid: Sequence[int]) -> Tensor:
+    """(h,) whether d = -d modulo the grid: R_d is symmetric and counts once."""
     sides = torch.tensor(list(grid), device=differences.device)
-    own = ((2 * differences) % sides == 0).all(dim=1)  # d = -d: R_d is symmetric and counts once
-    both = torch.where(own[:, None, None, None], lags, lags + lags.mT)
+    return ((2 * differences) % sides == 0).all(dim=1)
+
+
+def _packed(lags: Tensor, differences: Tensor, grid: Sequence[int]) -> Tensor:
+    both = torch.where(own(differences, grid)[:, None, None, None], lags, lags + lags.mT)
     # Im G[j, i] for i < j multiplies sin by (R_d - R_d^T)[j, i] = -(R_d - R_d^T)[i, j]
     return both.tril() + (lags.mT - lags).triu(1)
 
