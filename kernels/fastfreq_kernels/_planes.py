@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_masks", "contrast", "empty", "finish", "half_masks", "laid_out", "pixels_of"]
+__all__ = ["check_masks", "contrast", "empty", "filtered", "finish", "half_masks", "laid_out", "pixels_of", "rescaling"]
 
 _GREY = 1e-5  # share of an image's standard deviation below which what is left of it is rounding
 
@@ -38,6 +38,14 @@ def pixels_of(images: Tensor) -> Tensor:
     return images if images.dtype == torch.float64 else images.float()
 
 
+def filtered(planes: Tensor, masks: Tensor) -> Tensor:
+    """Re ifft2(M fft2(planes)) of planes (n, c, h, w) under masks (b, h, w): (b, n, c, h, w), the specification."""
+    kept = masks.to(planes.dtype)[:, None, None]
+    if not len(masks) or not planes.numel():  # MKL refuses to transform nothing
+        return kept * planes
+    return torch.fft.ifft2(kept * torch.fft.fft2(planes)).real
+
+
 def half_masks(masks: Tensor) -> Tensor:
     """(b, h, w // 2 + 1) float32: the symmetric part (M(k) + M(-k)) / 2 on the half plane of a real FFT, over h w.
 
@@ -57,8 +65,13 @@ def contrast(planes: Tensor, pixels: Tensor, dims: tuple[int, int, int]) -> tupl
     Both are taken over `dims`, channels, rows and columns, which are kept with size 1; they count from the end, as
     `pixels` (n, ...) have no bands. An image of which nothing but rounding is left becomes grey.
     """
-    deviation, mean = torch.std_mean(planes, dim=dims, keepdim=True, correction=0)
     wanted, level = torch.std_mean(pixels, dim=dims, keepdim=True, correction=0)
+    deviation, mean = torch.std_mean(planes, dim=dims, keepdim=True, correction=0)
+    return rescaling(deviation, mean, wanted, level)
+
+
+def rescaling(deviation: Tensor, mean: Tensor, wanted: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """(gain, offset) from a mean and standard deviation to those of the original, `level` and `wanted`."""
     left = deviation > _GREY * wanted
     gain = torch.where(left, wanted / torch.where(left, deviation, 1.0), 0.0)
     return gain, level - gain * mean

@@ -19,22 +19,22 @@ _CHUNK = 1 << 20  # float32 elements of planes at a time: larger ones leave the 
 
 
 def filtered(
-    source: Callable[[slice], Tensor], images: int, masks: Tensor, each: int
+    source: Callable[[slice], Tensor], shape: tuple[int, ...], masks: Tensor
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """(bands, images, planes (b, m, c, h, w)) of filtered images, chunk by chunk.
 
     Args:
         source: images -> the float32 planes (m, c, h, w) that are filtered.
-        images: number of images.
+        shape: (n, c, h, w) of the images.
         masks: (b, h, w).
-        each: elements of one image.
     """
-    h, w = masks.shape[1:]
+    (n, c, h, w) = shape
+    each = c * h * w
     half = half_masks(masks)[:, None, None]
-    images_each = max(1, min(images, _CHUNK // each))
+    images_each = max(1, min(n, _CHUNK // each))
     bands_each = max(1, _CHUNK // (images_each * each))
-    for i in range(0, images if len(masks) else 0, images_each):
-        part = slice(i, min(i + images_each, images))
+    for i in range(0, n if len(masks) else 0, images_each):
+        part = slice(i, min(i + images_each, n))
         spectrum = torch.fft.rfft2(source(part))
         for j in range(0, len(masks), bands_each):
             bands = slice(j, j + bands_each)

@@ -41,7 +41,8 @@ def band_noise(
     def noise(part: slice) -> Tensor:
         return gaussian(image_ids[part], c, h, w, seed)
 
-    for bands, part, planes in filtered(noise, len(pixels), masks, images[:1].numel()):
-        torch.addcmul(pixels[part], planes, _reference.gain_to(planes, norm), out=planes)
+    for bands, part, planes in filtered(noise, images.shape, masks):
+        gain = _reference.gain_to(torch.linalg.vector_norm(planes, dim=(-2, -1), keepdim=True), norm)
+        torch.addcmul(pixels[part], planes, gain, out=planes)
         write(bands, part, planes)
     return out

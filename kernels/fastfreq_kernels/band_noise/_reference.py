@@ -50,13 +50,11 @@ def band_noise(
     """normalise(clip(image + norm N / ||N||)), N = Re ifft2(M fft2(noise)): (b, n, c, h, w)."""
     pixels = _planes.pixels_of(images)
     noise = gaussian(seed, image_ids, (images.shape[1], images.shape[2], images.shape[3]), torch.float64)
-    kept = masks.to(pixels.dtype)[:, None, None]
-    planes = torch.fft.ifft2(kept * torch.fft.fft2(noise.to(pixels.dtype))).real
-    gain = gain_to(planes, norm)
+    planes = _planes.filtered(noise.to(pixels.dtype), masks)
+    gain = gain_to(torch.linalg.vector_norm(planes, dim=(-2, -1), keepdim=True), norm)
     return _planes.finish(planes, pixels, gain, None, clip=clip, mean=mean, std=std, dtype=dtype)
 
 
-def gain_to(planes: Tensor, norm: float) -> Tensor:
-    """(..., 1, 1), what brings each plane to L2 norm `norm`; 0 where a mask left nothing."""
-    length = torch.linalg.vector_norm(planes, dim=(-2, -1), keepdim=True)
+def gain_to(length: Tensor, norm: float) -> Tensor:
+    """What brings planes of this L2 norm to `norm`; 0 where a mask left nothing."""
     return torch.where(length > 0, norm / torch.where(length > 0, length, 1.0), 0.0)

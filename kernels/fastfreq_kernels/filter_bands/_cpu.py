@@ -29,7 +29,7 @@ def filter_bands(
     def centred(part: slice) -> Tensor:
         return pixels[part] - mean_of[part]
 
-    for bands, part, planes in filtered(centred, len(pixels), masks, images[:1].numel()):
+    for bands, part, planes in filtered(centred, images.shape, masks):
         planes.add_(passed[bands] * mean_of[part])
         if normalise_contrast:
             gain, offset = _planes.contrast(planes, pixels[part], (-3, -2, -1))

@@ -20,7 +20,6 @@ def filter_bands(
 ) -> Tensor:
     """normalise(clip(Re ifft2(M fft2(image)))) of every image under every mask: (b, n, c, h, w)."""
     pixels = _planes.pixels_of(images)
-    kept = masks.to(pixels.dtype)[:, None, None]
-    planes = torch.fft.ifft2(kept * torch.fft.fft2(pixels)).real
+    planes = _planes.filtered(pixels, masks)
     gain, offset = _planes.contrast(planes, pixels, (-3, -2, -1)) if normalise_contrast else (None, None)
     return _planes.finish(planes, None, gain, offset, clip=clip, mean=mean, std=std, dtype=dtype)
