@@ -11,6 +11,7 @@ from .core.corruption_report import CorruptionFit, CorruptionReport
 from .core.curves import BandCurve
 from .core.dominance import DominantFrequencyResult
 from .core.feature_profiles import FeatureSpectra
+from .core.fourier_attack import FourierAttackResult
 from .core.image_spectra import SpectralSlope, SpectrumResult
 from .core.loading import load
 from .core.pixels import NormalizedModel
@@ -25,6 +26,7 @@ from .inputs.corruptions import ArrayCorruption, corruption_report
 from .inputs.critical_band import critical_band_masking
 from .inputs.dominant_frequencies import dominant_frequencies
 from .inputs.feature_spectra import feature_spectra
+from .inputs.fourier_attack import fourier_attack
 from .inputs.gradient import gradient_heatmap
 from .inputs.heatmap import heatmap
 from .inputs.noise import noise_curve
@@ -48,6 +50,7 @@ __all__ = [
     "component_curves",
     "split_components",
     "corruption_report",
+    "fourier_attack",
     "adversarial_spectrum",
     "FGSM",
     "PGD",
@@ -88,6 +91,7 @@ __all__ = [
     "LipschitzBound",
     "BottleneckResult",
     "ComponentCurves",
+    "FourierAttackResult",
     "CorruptionReport",
     "CorruptionFit",
     "load",

@@ -6,8 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+
+from . import fourier
 
 
 def check_eps(eps: float) -> float:
@@ -83,6 +87,25 @@ def check_size(size: int | tuple[int, int] | None, shape: tuple[int, int]) -> tu
             f"an image of side n has n frequencies along that side"
         )
     return rows, columns
+
+
+def check_frequencies(
+    frequencies: ArrayLike | None, shape: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """The (f, 2) canonical, sorted frequencies of a map of `size`: all of them (None), or the subset asked for."""
+    every, _ = fourier.unique_frequencies(shape, size)
+    if frequencies is None:
+        return every
+    asked = np.asarray(frequencies)
+    if asked.ndim != 2 or asked.shape[1] != 2 or not len(asked) or not np.issubdtype(asked.dtype, np.integer):
+        raise ValueError(f"expected `frequencies` as integers of shape (f, 2), got {asked.dtype} {asked.shape}")
+    chosen = np.unique(fourier.canonical(asked.astype(np.int64), shape), axis=0)
+    inside = (chosen[:, None] == every[None]).all(axis=2).any(axis=1)
+    if not inside.all():
+        raise ValueError(
+            f"expected `frequencies` inside the {size[0]} x {size[1]} map, got {chosen[~inside][0].tolist()}"
+        )
+    return chosen
 
 
 def check_shard(shard: tuple[int, int]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from .corruption_report import CorruptionReport
 from .curves import BandCurve
 from .dominance import DominantFrequencyResult
 from .feature_profiles import FeatureSpectra
+from .fourier_attack import FourierAttackResult
 from .image_spectra import SpectrumResult
 from .results import HeatmapResult
 from .sensitivity import SensitivityResult
@@ -30,6 +31,7 @@ Result = (
     | CorruptionReport
     | BandCurve
     | ComponentCurves
+    | FourierAttackResult
 )
 _KINDS: dict[str, type[Result]] = {
     "band_curve": BandCurve,
@@ -44,6 +46,7 @@ _KINDS: dict[str, type[Result]] = {
     "bottleneck": BottleneckResult,
     "corruptions": CorruptionReport,
     "components": ComponentCurves,
+    "fourier_attack": FourierAttackResult,
 }
 
 

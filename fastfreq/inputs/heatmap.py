@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import _checks, conventions, fourier, store
+from fastfreq.core import _checks, conventions, store
 from fastfreq.core.conventions import Convention
 from fastfreq.core.results import HeatmapResult
 
@@ -132,7 +132,7 @@ def heatmap(
         raise ValueError("expected at least one image, got none")
     shape = (int(first.images.shape[1]), int(first.images.shape[2]), int(first.images.shape[3]))
     map_size = _checks.check_size(size, shape[1:])
-    wanted = _select(frequencies, shape[1:], map_size)
+    wanted = _checks.check_frequencies(frequencies, shape[1:], map_size)
 
     with torch.inference_mode():
         network.net.eval()
@@ -181,23 +181,6 @@ def heatmap(
     result = accumulator.result()
     _warn_if_flat(result)
     return result
-
-
-def _select(frequencies: ArrayLike | None, shape: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int64]:
-    """The (f, 2) canonical, sorted frequencies to evaluate: all of the map, or the subset asked for."""
-    every, _ = fourier.unique_frequencies(shape, size)
-    if frequencies is None:
-        return every
-    asked = np.asarray(frequencies)
-    if asked.ndim != 2 or asked.shape[1] != 2 or not len(asked) or not np.issubdtype(asked.dtype, np.integer):
-        raise ValueError(f"expected `frequencies` as integers of shape (f, 2), got {asked.dtype} {asked.shape}")
-    chosen = np.unique(fourier.canonical(asked.astype(np.int64), shape), axis=0)
-    inside = (chosen[:, None] == every[None]).all(axis=2).any(axis=1)
-    if not inside.all():
-        raise ValueError(
-            f"expected `frequencies` inside the {size[0]} x {size[1]} map, got {chosen[~inside][0].tolist()}"
-        )
-    return chosen
 
 
 def _forward(network: Network, compile: bool) -> Callable[[Tensor], Tensor]:

@@ -14,6 +14,7 @@ from .critical_band import plot_critical_bands
 from .curves import plot_radial, plot_sensitivity
 from .dominance import plot_dominant_frequencies
 from .features import plot_feature_spectra
+from .fourier_attack import plot_fourier_attack
 from .gallery import plot_basis_gallery
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
 from .singular import plot_layer_spectrum, plot_model_spectrum
@@ -31,6 +32,7 @@ __all__ = [
     "plot_dominant_frequencies",
     "plot_effective_eps",
     "plot_feature_spectra",
+    "plot_fourier_attack",
     "plot_filtered",
     "plot_heatmap",
     "plot_heatmaps",
