@@ -10,6 +10,8 @@ __all__ = [
     "BISECTION_BLOCK",
     "EIGENVALUES_LARGEST_SIDE",
     "EIGENVALUES_SMALLEST_TILE",
+    "GRAM_ITERATION_DEPTH",
+    "GRAM_ITERATION_LARGEST_SIDE",
     "LAGS_DEPTH",
     "LAGS_SIDE",
     "LAGS_WARPS",
@@ -17,8 +19,9 @@ __all__ = [
     "SIGNS_BLOCK",
     "SumsTile",
     "TABLES_BLOCK",
-    "eigenvalues_tile",
     "eigenvalues_warps",
+    "gram_iteration_warps",
+    "matrix_tile",
     "perturb_tile",
     "sums_tile",
 ]
@@ -36,6 +39,9 @@ _EIGENVALUES_WARPS = {
     torch.float64: {16: 1, 32: 4, 64: 8},
 }
 
+GRAM_ITERATION_LARGEST_SIDE = 64  # larger matrices go to the vendor's matrix product; not yet measured on any GPU
+GRAM_ITERATION_DEPTH = 16  # columns of a matrix that its program reads at a time; not yet measured on any GPU
+_GRAM_ITERATION_WARPS = {torch.float32: {16: 1, 32: 2, 64: 4}, torch.float64: {16: 1, 32: 2, 64: 8}}  # nor are these
 LAGS_SIDE, LAGS_DEPTH, LAGS_WARPS = 32, 16, 4  # tile of two products of `conv_gram`; not yet measured on any GPU
 _SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
 
@@ -80,14 +86,19 @@ def sums_tile(elements: int, dtype: torch.dtype) -> SumsTile:
     return SumsTile(_SUMS_BYTES // dtype.itemsize // wide, wide, 4)
 
 
-def eigenvalues_tile(side: int) -> int:
-    """Side of the tile of a program of `hermitian_eigenvalues` for matrices of this side."""
+def matrix_tile(side: int) -> int:
+    """Side of the tile of a program that keeps a matrix of this side in its registers."""
     return max(16, _power(side))
 
 
 def eigenvalues_warps(tile: int, dtype: torch.dtype) -> int:
-    """Warps of that program."""
+    """Warps of a program of `hermitian_eigenvalues`."""
     return _EIGENVALUES_WARPS[dtype][tile]
+
+
+def gram_iteration_warps(tile: int, dtype: torch.dtype) -> int:
+    """Warps of a program of `gram_iteration`."""
+    return _GRAM_ITERATION_WARPS[dtype][tile]
 
 
 def _power(value: int) -> int:

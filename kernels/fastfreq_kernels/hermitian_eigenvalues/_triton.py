@@ -150,7 +150,7 @@ def _tridiagonal(shared: dict[str, Any], matrices: Tensor) -> Launch:
     """Reduce (n, s, s) until half a tile is left, or, in small tiles, all of it."""
     n, side, _ = matrices.shape
     c = shared["diagonal"].shape[1]
-    tile = _configs.eigenvalues_tile(side)
+    tile = _configs.matrix_tile(side)
     rest = tile // 2 if tile > _configs.EIGENVALUES_SMALLEST_TILE else 1
     return Launch(
         tridiagonal_kernel,
