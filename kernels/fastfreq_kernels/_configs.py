@@ -12,6 +12,7 @@ __all__ = [
     "EIGENVALUES_SMALLEST_TILE",
     "GRAM_ITERATION_DEPTH",
     "GRAM_ITERATION_LARGEST_SIDE",
+    "JacobiTile",
     "LAGS_DEPTH",
     "LAGS_SIDE",
     "LAGS_WARPS",
@@ -21,6 +22,7 @@ __all__ = [
     "TABLES_BLOCK",
     "eigenvalues_warps",
     "gram_iteration_warps",
+    "jacobi_tile",
     "matrix_tile",
     "perturb_tile",
     "sums_tile",
@@ -42,6 +44,17 @@ _EIGENVALUES_WARPS = {
 GRAM_ITERATION_LARGEST_SIDE = 64  # larger matrices go to the vendor's matrix product; not yet measured on any GPU
 GRAM_ITERATION_DEPTH = 16  # columns of a matrix that its program reads at a time; not yet measured on any GPU
 _GRAM_ITERATION_WARPS = {torch.float32: {16: 1, 32: 2, 64: 4}, torch.float64: {16: 1, 32: 2, 64: 8}}  # nor are these
+# Warps by tile, rows x columns, of which none spills on sm_80, sm_90 or gfx942: that there are no larger tiles is why.
+# Not yet measured on any GPU.
+_JACOBI_WARPS = {
+    torch.float32: {
+        (8, 8): 1, (16, 8): 1, (32, 8): 1, (16, 16): 1, (32, 16): 2, (64, 16): 4, (32, 32): 2, (64, 32): 8,
+        (64, 64): 16,
+    },
+    torch.float64: {
+        (8, 8): 1, (16, 8): 1, (32, 8): 2, (16, 16): 2, (32, 16): 4, (64, 16): 8, (32, 32): 4, (64, 32): 16,
+    },
+}  # fmt: skip
 LAGS_SIDE, LAGS_DEPTH, LAGS_WARPS = 32, 16, 4  # tile of two products of `conv_gram`; not yet measured on any GPU
 _SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
 
@@ -55,6 +68,14 @@ class PerturbTile(NamedTuple):
     rows: int
     columns: int
     frequencies: int
+    warps: int
+
+
+class JacobiTile(NamedTuple):
+    """Tile of one program of `channel_svd`."""
+
+    rows: int
+    columns: int
     warps: int
 
 
@@ -99,6 +120,14 @@ def eigenvalues_warps(tile: int, dtype: torch.dtype) -> int:
 def gram_iteration_warps(tile: int, dtype: torch.dtype) -> int:
     """Warps of a program of `gram_iteration`."""
     return _GRAM_ITERATION_WARPS[dtype][tile]
+
+
+def jacobi_tile(rows: int, columns: int, dtype: torch.dtype) -> JacobiTile | None:
+    """Tile of a program of `channel_svd` for a tall matrix; None where it would spill."""
+    high = max(8, _power(rows))
+    wide = max(8 if high < 64 else 16, _power(columns))
+    warps = _JACOBI_WARPS[dtype].get((high, wide))
+    return None if warps is None else JacobiTile(high, wide, warps)
 
 
 def _power(value: int) -> int:

@@ -1,25 +1,40 @@
-"""Batched singular value decompositions against NumPy's LAPACK in complex128 and closed forms."""
+"""Batched singular value decompositions against NumPy's LAPACK in complex128 and closed forms.
+
+The Triton kernel's cases run natively where there is a GPU, and in Triton's interpreter in a process of their own.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import fastfreq_kernels as kernels
 import numpy as np
 import pytest
 import torch
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SHAPES = [(1, 1), (3, 5), (7, 2), (16, 16), (33, 17)]
+EPS = {torch.complex128: 2.3e-16, torch.complex64: 1.2e-7}
 
 
-def batch(m, n, kind="random", count=9):
+def batch(m, n, kind="random", count=1 if INTERPRETED else 9):
     rng = np.random.default_rng(m * 100 + n)
     A = rng.standard_normal((count, m, n)) + 1j * rng.standard_normal((count, m, n))
     if kind == "zero":
         A[:] = 0
     if kind == "rank one":
         A = A[:, :, :1] @ A[:, :1, :]
+    if kind == "equal":
+        A = np.linalg.qr(A)[0] if m >= n else np.linalg.qr(A.swapaxes(1, 2))[0].swapaxes(1, 2)
+    if kind == "a column of zeros":
+        A[..., n // 2] = 0
     return torch.from_numpy(A)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference", None])
-@pytest.mark.parametrize("kind", ["random", "zero", "rank one"])
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu", "reference", None])
+@pytest.mark.parametrize("kind", ["random", "zero", "rank one", "equal", "a column of zeros"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_decomposes(shape, kind, backend):
     A = batch(*shape, kind)
@@ -35,11 +50,50 @@ def test_decomposes(shape, kind, backend):
     )
 
 
-def test_leading_axes_an_empty_batch_and_real_matrices():
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu"])
+@pytest.mark.parametrize("shape", [(9, 6), (5, 12), (1, 3)], ids=str)
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+def test_both_precisions_and_real_matrices(shape, dtype, backend):
+    for A in (batch(*shape).to(dtype), batch(*shape).real.to(dtype.to_real())):
+        u, s, vh = kernels.channel_svd(A, backend=backend)
+        assert (u.dtype, s.dtype, vh.dtype) == (A.dtype, dtype.to_real(), A.dtype)
+        assert not vh.is_conj()
+        truth = np.linalg.svd(A.to(torch.complex128).numpy(), compute_uv=False)
+        np.testing.assert_allclose(s, truth, rtol=64 * EPS[dtype])
+        torch.testing.assert_close((u * s[:, None]) @ vh, A, rtol=0, atol=64 * EPS[dtype] * float(truth.max()))
+        assert torch.equal(kernels.channel_svd(A.mT.contiguous().mT, backend=backend)[1], s)
+
+
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu"])
+def test_leading_axes_and_an_empty_batch(backend):
     A = batch(3, 4, count=6).reshape(2, 3, 3, 4)
-    torch.testing.assert_close(kernels.channel_singular_values(A)[1, 2], torch.linalg.svdvals(A[1, 2]))
-    assert kernels.channel_singular_values(A[:0]).shape == (0, 3, 3)
-    torch.testing.assert_close(kernels.channel_svd(A.real)[1], torch.linalg.svdvals(A.real))
+    s = kernels.channel_singular_values(A, backend=backend)
+    torch.testing.assert_close(s, torch.linalg.svdvals(A))
+    assert [x.shape for x in kernels.channel_svd(A[:0], backend=backend)] == [(0, 3, 3, 3), (0, 3, 3), (0, 3, 3, 4)]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="in test_triton_kernels_under_the_interpreter")
+@pytest.mark.parametrize("shape", [(7, 7), (13, 6), (5, 9)], ids=str)
+def test_triton_finds_small_values_of_graded_columns_to_relative_accuracy(shape):
+    m, n = shape
+    powers = 10.0 ** -torch.randperm(min(shape), generator=torch.Generator().manual_seed(0))
+    A = batch(m, n)
+    A = (A * powers if m >= n else A * powers[:, None]).to(torch.complex64)
+    truth = np.linalg.svd(A.to(torch.complex128).numpy(), compute_uv=False)  # right to 1e-16 of the largest
+    by_lapack = torch.linalg.svdvals(A).numpy()
+    assert np.abs(by_lapack / truth - 1).max() > 256 * EPS[torch.complex64]  # what is not asked of Jacobi only
+    u, s, vh = kernels.channel_svd(A, backend="triton")
+    np.testing.assert_allclose(s, truth, rtol=32 * EPS[torch.complex64])
+    torch.testing.assert_close(u.mH @ u, torch.eye(min(shape)).expand_as(u.mH @ u).to(u.dtype), rtol=0, atol=1e-5)
+    torch.testing.assert_close((u * s[:, None]) @ vh, A, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu"])
+@pytest.mark.parametrize("scale", [1e-36, 1e36])
+def test_any_scale(scale, backend):
+    A = batch(6, 5).to(torch.complex64)
+    s = kernels.channel_singular_values(A * scale, backend=backend) / scale
+    torch.testing.assert_close(s, kernels.channel_singular_values(A, backend=backend), rtol=1e-5, atol=0)
 
 
 def test_gradients_of_values_are_those_of_finite_differences():
@@ -70,9 +124,45 @@ def test_gradients_of_the_largest_value_go_uphill():
         (torch.zeros(3), None, ValueError, r"shape \(..., m, n\)"),
         (torch.zeros(3, 3, dtype=torch.half), None, TypeError, "got torch.float16"),
         (torch.full((2, 3, 3), torch.nan), None, ValueError, "expected finite matrices"),
-        (torch.zeros(3, 3), "triton", RuntimeError, "no Triton kernel"),
+        (torch.zeros(3, 3), "numba", ValueError, "expected `backend` to be None or one of"),
     ],
 )
 def test_refusals(matrices, backend, error, message):
     with pytest.raises(error, match=message):
         kernels.channel_svd(matrices, backend=backend)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="is this run")
+def test_triton_kernels_under_the_interpreter():
+    pytest.importorskip("triton")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton and not under_the_interpreter",
+         __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[2], capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert re.search(r"\b(\d+) passed", run.stdout) and "skipped" not in run.stdout, run.stdout[-2000:]
+
+
+def test_opcheck():
+    torch.library.opcheck(torch.ops.fastfreq.channel_svd.default, (torch.rand(3, 4, 2, dtype=torch.cfloat),))
+
+
+# ------------------------------------------------------------------ on a GPU
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["random", "zero", "rank one", "equal", "a column of zeros"])
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, (64, 64), (40, 64), (64, 5), (70, 20)], ids=str)
+def test_gpu_decomposes(shape, dtype, kind):
+    if not torch.cuda.is_available() or INTERPRETED:
+        pytest.skip("no CUDA device")
+    A = batch(*shape, kind, count=40).to(dtype)
+    u, s, vh = (x.cpu() for x in kernels.channel_svd(A.cuda(), backend="triton"))
+    truth = torch.linalg.svdvals(A.to(torch.complex128))
+    allowed = 512 * EPS[dtype]
+    scale = max(1.0, float(truth.max()))
+    torch.testing.assert_close(s.double(), truth, rtol=0, atol=allowed * scale)
+    torch.testing.assert_close((u * s[:, None]) @ vh, A, rtol=0, atol=allowed * scale)
+    eye = torch.eye(min(shape), dtype=dtype).expand(len(A), -1, -1)
+    torch.testing.assert_close(u.mH @ u, eye, rtol=0, atol=allowed)
+    torch.testing.assert_close(vh @ vh.mH, eye, rtol=0, atol=allowed)

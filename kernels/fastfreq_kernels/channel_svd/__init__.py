@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,12 +19,16 @@ _DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 def channel_svd(matrices: Tensor, *, backend: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """(U, S, Vh) with M = U diag(S) Vh: thin singular value decompositions.
 
-    On a CPU the batch is split over threads with one BLAS thread each. A gradient goes through torch's own, which is
+    On a CPU the batch is split over threads with one BLAS thread each. "triton" is one-sided Jacobi: its errors are
+    relative to each value, not only to the largest, where the columns of a tall matrix (the rows of a wide one) are
+    well conditioned but for their lengths. Sides above 64, or in float64 both above 32, are the vendor's there too.
+    A gradient goes through torch's own, which is
     not finite where singular values are equal: ask `channel_singular_values` for gradients of values alone.
 
     Args:
         matrices: (..., m, n), real or complex, float32 or float64.
-        backend: None chooses; "cpu" or "reference" is used or refused. On a GPU the vendor's batched solver runs.
+        backend: None chooses: "cpu" on a CPU, the vendor's batched solver on a GPU and for gradients. "cpu",
+            "reference" or "triton" is used or refused.
 
     Returns:
         (..., m, r), (..., r) descending and (..., r, n), r = min(m, n). Vectors are unique up to a phase.
@@ -32,6 +38,8 @@ def channel_svd(matrices: Tensor, *, backend: str | None = None) -> tuple[Tensor
         TypeError: another dtype.
         RuntimeError: a backend that cannot run here or cannot give the gradient that is required.
     """
+    if backend == "triton":
+        return _by_triton(matrices)
     if _by_reference(matrices, backend):
         return _reference.svd(matrices)
     return _cpu.svd(matrices)
@@ -46,23 +54,48 @@ def channel_singular_values(matrices: Tensor, *, backend: str | None = None) -> 
     if torch.is_grad_enabled() and matrices.requires_grad:
         _by_reference(matrices, backend)
         return _reference.SingularValues.apply(matrices)  # pyright: ignore[reportReturnType]
+    if backend == "triton":
+        return _by_triton(matrices)[1]
     if _by_reference(matrices, backend):
         return torch.linalg.svdvals(matrices)
     return _cpu.singular_values(matrices)
 
 
+def _by_triton(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    path = _checked(matrices, "triton")
+    run: Any = _SVD if path == "operator" else _dispatch.interpreted("channel_svd:svd")
+    return run(matrices)
+
+
 def _by_reference(matrices: Tensor, backend: str | None) -> bool:
     """Check the arguments; whether the reference serves them."""
+    path = _checked(matrices, backend)
+    return path == "reference" or not matrices.is_cpu or torch.compiler.is_compiling()
+
+
+def _checked(matrices: Tensor, backend: str | None) -> _dispatch.Path:
     if matrices.ndim < 2 or 0 in matrices.shape[-2:]:
         raise ValueError(f"expected matrices of shape (..., m, n), neither of them 0, got {tuple(matrices.shape)}")
     if matrices.dtype not in _DTYPES:
         raise TypeError(f"expected float32, float64, complex64 or complex128, got {matrices.dtype}")
     differentiated = torch.is_grad_enabled() and matrices.requires_grad
-    if backend == "triton":
-        raise RuntimeError(
-            "expected backend=None, 'cpu' or 'reference': the vendor's solver runs on a GPU, there is no Triton kernel"
-        )
     path = _dispatch.choose(backend, matrices.device.type, differentiated=differentiated)
     if not matrices.is_meta and not torch.compiler.is_compiling() and not torch.isfinite(matrices).all():
         raise ValueError("expected finite matrices, got NaN or infinite ones; look for the layer they come from")
-    return path == "reference" or not matrices.is_cpu or torch.compiler.is_compiling()
+    return path
+
+
+def _fake(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    *batch, m, n = matrices.shape
+    r = min(m, n)
+    values = matrices.new_empty((*batch, r), dtype=matrices.dtype.to_real())
+    return matrices.new_empty((*batch, m, r)), values, matrices.new_empty((*batch, r, n))
+
+
+_SVD: Any = _dispatch.register(
+    "channel_svd",
+    "(Tensor matrices) -> (Tensor, Tensor, Tensor)",
+    cpu=_cpu.svd,  # pyright: ignore[reportArgumentType]
+    triton="channel_svd:svd",
+    fake=_fake,  # pyright: ignore[reportArgumentType]
+)
