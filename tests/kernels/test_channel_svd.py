@@ -37,6 +37,8 @@ def batch(m, n, kind="random", count=1 if INTERPRETED else 9):
 @pytest.mark.parametrize("kind", ["random", "zero", "rank one", "equal", "a column of zeros"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_decomposes(shape, kind, backend):
+    if INTERPRETED and shape == (33, 17) and kind != "random":
+        shape = (17, 9)  # the interpreter takes seconds for four times as many steps
     A = batch(*shape, kind)
     u, s, vh = kernels.channel_svd(A, backend=backend)
     truth = np.linalg.svd(A.numpy(), compute_uv=False)
