@@ -93,15 +93,15 @@ def test_noise_is_normal_independent_and_white(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_noise_belongs_to_seed_image_and_channel(backend):
-    shape = (3, 9, 10)
+@pytest.mark.parametrize("shape", [(3, 9, 10), (3, 16, 16)], ids=str)
+def test_noise_belongs_to_seed_image_and_channel(shape, backend):
     whole = gaussian_noise(ids_of(7), shape, seed=5, backend=backend)
     order = torch.tensor([4, 0, 6])
     torch.testing.assert_close(
         gaussian_noise(ids_of(7)[order], shape, seed=5, backend=backend), whole[order], rtol=0, atol=0
     )
     torch.testing.assert_close(
-        gaussian_noise(ids_of(7), (1, 9, 10), seed=5, backend=backend), whole[:, :1], rtol=0, atol=0
+        gaussian_noise(ids_of(7), (1, *shape[1:]), seed=5, backend=backend), whole[:, :1], rtol=0, atol=0
     )
     assert (gaussian_noise(ids_of(7), shape, seed=5 + 2**32, backend=backend) != whole).all(dim=(1, 2, 3)).all()
     assert len({float(v) for v in whole[:, :, 0, 0].flatten()}) == 21
