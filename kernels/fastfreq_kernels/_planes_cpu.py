@@ -1,7 +1,7 @@
 """Filtered planes on a CPU: a few images and bands at a time, so that spectrum, product and planes stay in cache.
 
-Measured on one core at 224 x 224 with three channels, ms per image and band: inverse transform .25, product .02, clip
-and normalise .02, to bfloat16 with the channels innermost .055 (in one copy .16).
+Measured on two cores at 224 x 224 with three channels, ms per image and band: product and inverse transform .13, of a
+quarter of the columns .08; normalise .01 (by addcmul .04); to bfloat16 with the channels innermost .03 (in one copy .08).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def filtered(
     (n, c, h, w) = shape
     each = c * h * w
     half = half_masks(masks)[:, None, None]
+    reach = (half != 0).any(dim=-2).long().mul(torch.arange(1, w // 2 + 2)).amax(dim=(1, 2, 3)).tolist()
     images_each = max(1, min(n, _CHUNK // each))
     bands_each = max(1, _CHUNK // (images_each * each))
     for i in range(0, n if len(masks) else 0, images_each):
@@ -38,8 +39,10 @@ def filtered(
         spectrum = torch.fft.rfft2(source(part))
         for j in range(0, len(masks), bands_each):
             bands = slice(j, j + bands_each)
+            columns = slice(0, max(1, *reach[bands]))  # beyond which all of these masks are empty
+            kept = torch.fft.ifft(half[bands][..., columns] * spectrum[..., columns], dim=-2, norm="forward")
             # the 1 / (h w) of the inverse transform stands in the masks
-            yield bands, part, torch.fft.irfft2(half[bands] * spectrum, s=(h, w), norm="forward")
+            yield bands, part, torch.fft.irfft(kept, n=w, dim=-1, norm="forward")
 
 
 class Writer:
@@ -63,7 +66,7 @@ class Writer:
         if self._clip:
             planes.clamp_(0, 1)
         if self._terms is not None:
-            torch.addcmul(self._terms[1], planes, self._terms[0], out=planes)
+            planes.mul_(self._terms[0]).add_(self._terms[1])  # two passes in cache: addcmul is slower with a row
         target = self._out[bands, images]
         if target.is_contiguous():
             target.copy_(planes)

@@ -51,6 +51,5 @@ def band_noise(
 
     for bands, part, planes in filtered(noise, images.shape, masks):
         gain = _reference.gain_to(torch.linalg.vector_norm(planes, dim=(-2, -1), keepdim=True), norm)
-        torch.addcmul(pixels[part], planes, gain, out=planes)
-        write(bands, part, planes)
+        write(bands, part, planes.mul_(gain).add_(pixels[part]))
     return out
