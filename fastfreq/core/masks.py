@@ -291,7 +291,7 @@ def _l1_distances(shape: tuple[int, int]) -> NDArray[np.int64]:
 
 
 def _limit(shape: tuple[int, int], radius: float, factor: float = 1) -> float:
-    """factor radius^2 in the unit of `_squares`."""
+    """Return factor radius^2 in the unit of `_squares`."""
     return _exact(factor * (_check_radius(shape, radius) * max(shape)) ** 2)
 
 
