@@ -2,7 +2,7 @@
 
 import fastfreq_kernels as kernels
 
-from .core.bottleneck import BottleneckResult
+from .core.bottleneck import BottleneckResult, LatentEdit
 from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
 from .core.components import ComponentCurves
@@ -33,6 +33,7 @@ from .inputs.noise import noise_curve
 from .inputs.spectra import difference_spectrum, image_spectrum
 from .layers.bottleneck import bottleneck
 from .layers.clipping import clip_singular_values
+from .layers.editing import edit_latent
 from .layers.lipschitz import LipschitzBound, lipschitz_bound
 from .layers.penalties import SpectralPenalty
 from .layers.singular_values import singular_values
@@ -70,6 +71,7 @@ __all__ = [
     "SpectralPenalty",
     "lipschitz_bound",
     "bottleneck",
+    "edit_latent",
     # which frequencies images hold, and what corruptions change
     "image_spectrum",
     "difference_spectrum",
@@ -90,6 +92,7 @@ __all__ = [
     "SingularVectors",
     "LipschitzBound",
     "BottleneckResult",
+    "LatentEdit",
     "ComponentCurves",
     "FourierAttackResult",
     "CorruptionReport",

@@ -107,6 +107,57 @@ class RepresentationCost:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class LatentEdit:
+    """What a network returns when one coordinate of a hidden representation is multiplied by a number.
+
+    Attributes:
+        layer: whose input was edited.
+        frequency: k, cycles per image of that input.
+        own_twin: whether k and -k are one frequency of the layer's grid.
+        index: which singular vector at k.
+        factors: (m,) complex, what the coordinate was multiplied by.
+        singular_value: of the layer at k and index.
+        coefficients: (n,) complex, the coordinate of each image before; its angle encodes position along k.
+        images: (n, c, ...) that went in.
+        outputs: (n, ...) what came out unchanged.
+        edited: (m, n, ...) what came out for each factor.
+    """
+
+    layer: str
+    frequency: Frequency
+    own_twin: bool
+    index: int
+    factors: NDArray[np.complex128]
+    singular_value: float
+    coefficients: NDArray[np.complex128]
+    images: NDArray[Any]
+    outputs: NDArray[Any]
+    edited: NDArray[Any]
+
+    def plot(self) -> Figure:
+        """One row per image: input, output, and the output for each factor."""
+        from fastfreq.plots import plot_latent_edit
+
+        return plot_latent_edit(self)
+
+    _PLAIN = ("layer", "frequency", "own_twin", "index", "singular_value")
+    _ARRAYS = ("factors", "coefficients", "images", "outputs", "edited")
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to an .npz without pickle, all or nothing."""
+        header = {name: getattr(self, name) for name in self._PLAIN}
+        store.write_arrays(path, "latent_edit", header, {name: getattr(self, name) for name in self._ARRAYS})
+
+    @classmethod
+    def from_arrays(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LatentEdit:
+        """What `save` wrote."""
+        fields: dict[str, Any] = {name: header[name] for name in cls._PLAIN}
+        fields["frequency"] = tuple(header["frequency"])
+        fields.update({name: arrays[name] for name in cls._ARRAYS})
+        return cls(**fields)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class BottleneckResult:
     """The singular values of a network by layer and frequency, and which of them its layers keep.
 

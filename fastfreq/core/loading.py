@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import store
-from .bottleneck import BottleneckResult
+from .bottleneck import BottleneckResult, LatentEdit
 from .channels import CriticalBandResult
 from .components import ComponentCurves
 from .corruption_report import CorruptionReport
@@ -28,6 +28,7 @@ Result = (
     | FeatureSpectra
     | SpectrumResult
     | BottleneckResult
+    | LatentEdit
     | CorruptionReport
     | BandCurve
     | ComponentCurves
@@ -44,6 +45,7 @@ _KINDS: dict[str, type[Result]] = {
     "dominant_frequencies": DominantFrequencyResult,
     "feature_spectra": FeatureSpectra,
     "bottleneck": BottleneckResult,
+    "latent_edit": LatentEdit,
     "corruptions": CorruptionReport,
     "components": ComponentCurves,
     "fourier_attack": FourierAttackResult,

@@ -16,6 +16,7 @@ from .dominance import plot_dominant_frequencies
 from .features import plot_feature_spectra
 from .fourier_attack import plot_fourier_attack
 from .gallery import plot_basis_gallery
+from .latent import plot_latent_edit
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
 from .singular import plot_layer_spectrum, plot_model_spectrum
 from .spectra import plot_spectra, plot_spectrum
@@ -36,6 +37,7 @@ __all__ = [
     "plot_filtered",
     "plot_heatmap",
     "plot_heatmaps",
+    "plot_latent_edit",
     "plot_layer_spectrum",
     "plot_layers",
     "plot_model_spectrum",
