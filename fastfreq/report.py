@@ -58,7 +58,7 @@ the periodic map, of which a layer with zero padding is a part.</p>
 
 
 class Drawn(Protocol):
-    """A result that draws itself; one with a `table()` of rows is shown with it."""
+    """A result that draws itself; the rows of its `summary()`, or else its `table()`, are shown with it."""
 
     def plot(self) -> Figure:
         """The result as a figure."""
@@ -175,7 +175,7 @@ def _add_other(page: _Page, name: str, result: Drawn) -> None:
         layers = result.values() if isinstance(result, ModelSpectrum) else [result]
         page.add(_table(*_tables.spectrum_rows(layers)), _SPECTRUM_NOTE)
         return
-    table = getattr(result, "table", None)
+    table = getattr(result, "summary", None) or getattr(result, "table", None)
     if table is not None:
         page.add(_table(*_tables.table_rows(table())))
 

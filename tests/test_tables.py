@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 
 import numpy as np
 import pytest
@@ -56,3 +57,16 @@ def test_csv_keeps_figures_in_full():
     row = next(csv.DictReader(io.StringIO(_tables.to_csv(table))))
     assert row == {"layer": "a,b", "shape": "3 x 4", "norm": repr(1 / 3)}
     assert _tables.table_rows(table) == (["layer", "shape", "norm"], [["a,b", "3 x 4", "0.3333"]])
+
+
+def test_a_figure_and_its_interval_share_a_column():
+    table = [{"x": 1, "x_low": 0.5, "x_high": 1.25, "low": 2.0, "low_from": 1.0, "low_to": 3.0, "y_low": 0.0}]
+    expected = (["x", "low", "y low"], [["1 [0.5, 1.25]", "2 [1, 3]", "0"]])
+    assert _tables.table_rows(table) == expected
+    assert _tables.table_rows([{"x": 1.0, "x_low": math.nan, "x_high": math.nan}]) == (["x"], [["1"]])
+
+
+def test_columns_become_rows_of_plain_values():
+    rows = _tables.from_columns({"band": np.array([1.5, 3]), "count": 7, "name": ["a", "b"]})
+    assert rows == [{"band": 1.5, "count": 7, "name": "a"}, {"band": 3.0, "count": 7, "name": "b"}]
+    assert all(type(value) in (float, int, str) for row in rows for value in row.values())

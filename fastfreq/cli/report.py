@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(result, HeatmapResult | SensitivityResult):
             kind = results if isinstance(result, HeatmapResult) else sensitivities
         name = _name(result, path)
-        kind[name if name not in kind else f"{name} ({path.stem})"] = result
+        tried = (name, f"{name} ({path.stem})", f"{name} ({path})", f"{name} ({len(kind) + 1})")
+        shown = next(each for each in tried if each not in kind)
+        kind[shown] = result
     if not results and not others:
         raise ValueError("expected at least one heat map among the results, got gradient maps only")
     from fastfreq import report  # loads matplotlib, an extra

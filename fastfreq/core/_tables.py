@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from .spectrum import LayerSpectrum
 
 Rows = tuple[list[str], list[list[str]]]
+_ENDS = (("_low", "_high"), ("_from", "_to"))  # the second of shares that are called low and high
 
 
 def spectrum_rows(layers: Iterable[LayerSpectrum]) -> Rows:
@@ -47,9 +50,29 @@ def condition_text(layer: LayerSpectrum) -> str:
 
 
 def table_rows(table: Sequence[dict[str, Any]]) -> Rows:
-    """(head, rows) of a result's `table`."""
-    head = list(table[0]) if table else []
-    return [name.replace("_", " ") for name in head], [[_cell(row[name]) for name in head] for row in table]
+    """(head, rows) of a result's `table`; a figure and its interval, such as x, x_low and x_high, share a column."""
+    names = list(table[0]) if table else []
+    pairs = [(f"{name}{low}", f"{name}{high}") for name in names for low, high in _ENDS]
+    ends = {end for pair in pairs if set(pair) <= set(names) for end in pair}
+    head = [name for name in names if name not in ends]
+    shown = [[_cell(row[name]) + _interval(row, name) for name in head] for row in table]
+    return [name.replace("_", " ") for name in head], shown
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    """What follows a figure; nothing where it has no interval, or one of a single image."""
+    for low, high in ((row.get(f"{name}{low}"), row.get(f"{name}{high}")) for low, high in _ENDS):
+        if isinstance(low, float) and isinstance(high, float) and not math.isnan(low + high):
+            return f" [{low:.3g}, {high:.3g}]"
+    return ""
+
+
+def from_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Columns of one length, and single values that stand in every row, as rows of plain Python values."""
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    count = max(len(a) for a in arrays.values() if a.ndim)
+    lists = [np.broadcast_to(a, (count,)).tolist() for a in arrays.values()]
+    return [dict(zip(arrays, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def to_text(rows: Rows) -> str:

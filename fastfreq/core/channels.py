@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import statistics, store
+from . import _tables, statistics, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -288,9 +288,8 @@ class CriticalBandResult:
         )
 
     # ---------------------------------------------------------------- out of the toolkit
-    def to_dataframe(self) -> pd.DataFrame:
+    def table(self) -> list[dict[str, Any]]:
         """One row per band and deviation: band, deviation, count, accuracy with its interval, effective deviation."""
-        pd = import_pandas()
         low, high = self.interval()
         b, d = low.shape
         columns: dict[str, Any] = {"band": np.repeat(self.bands, d), "deviation": np.tile(self.deviations, b)}
@@ -300,7 +299,24 @@ class CriticalBandResult:
         )
         columns["clean_accuracy"] = self.clean_accuracy
         columns["effective_deviation"] = self.effective_deviation.reshape(-1)
-        return pd.DataFrame(columns)
+        return _tables.from_columns(columns)
+
+    def summary(self, *, criterion: float = 0.5) -> list[dict[str, Any]]:
+        """In short: one row per band with its accuracy at the largest deviation and the deviation it tolerates.
+
+        No threshold where images without noise do not reach the criterion.
+        """
+        low, high = self.interval()
+        columns: dict[str, Any] = {"band": self.bands, "accuracy": self.accuracy[:, -1]}
+        columns |= {"accuracy_low": low[:, -1], "accuracy_high": high[:, -1]}
+        if criterion < self.clean_accuracy:
+            found = self.thresholds(criterion=criterion)
+            columns |= {"threshold": found.deviation, "threshold_low": found.low, "threshold_high": found.high}
+        return _tables.from_columns(columns)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
 
     def plot(self, *, criterion: float = 0.5, scale: Scale = "octaves") -> Figure:
         """Psychometric functions of the bands, and their sensitivities with the fitted channel."""

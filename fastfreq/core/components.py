@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import statistics, store
+from . import _tables, statistics, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -138,13 +138,17 @@ class ComponentCurves:
         return dataclasses.replace(self, **joined)
 
     # ---------------------------------------------------------------- out of the toolkit
-    def to_dataframe(self) -> pd.DataFrame:
+    def table(self) -> list[dict[str, Any]]:
         """One row per radius: every share with its 95 % interval."""
         columns: dict[str, Any] = {"radius": self.radii, "count": [self.n_images] * len(self.radii)}
         for share in SHARES:
             columns[share] = self.curve(share)
             columns[f"{share}_from"], columns[f"{share}_to"] = self.interval(share)
-        return import_pandas().DataFrame(columns)
+        return _tables.from_columns(columns)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
 
     def plot(self) -> Figure:
         """Accuracy on both parts, and the label-flip curves, against the radius."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import statistics, store
+from . import _tables, statistics, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -273,6 +273,18 @@ class CorruptionReport:
             for k, name in enumerate(self.corruptions)
             for s, severity in enumerate(self.severities)
         ]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """In short: one row per corruption, means over severities; with a baseline the gain over it."""
+        each = (~self._outcomes(0)).mean(axis=1)
+        low, high = _image_interval(each)
+        columns: dict[str, Any] = {"corruption": self.corruptions, "high fraction": self.high_fraction}
+        columns |= {"accuracy": each.mean(axis=1), "accuracy_low": low, "accuracy_high": high}
+        if self.has_baseline:
+            low, high = self.gain_interval()
+            columns |= {"baseline accuracy": self.baseline_accuracy.mean(axis=1)}
+            columns |= {"gain": self.gain, "gain_low": low, "gain_high": high}
+        return _tables.from_columns(columns)
 
     def to_dataframe(self) -> pd.DataFrame:
         """`table` as a data frame."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import masks, statistics, store
+from . import _tables, masks, statistics, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class BandCurve:
         )
 
     # ---------------------------------------------------------------- out of the toolkit
-    def to_dataframe(self) -> pd.DataFrame:
+    def table(self) -> list[dict[str, Any]]:
         """One row per bandwidth: count, accuracy with its interval, every metric with its own, distance."""
         columns: dict[str, Any] = {"bandwidth": self.bandwidths, "count": np.full(len(self.bandwidths), self.n_images)}
         columns |= {"accuracy": self.accuracy, "accuracy_low": self.low, "accuracy_high": self.high}
@@ -217,7 +217,11 @@ class BandCurve:
             columns[f"{name}_low"], columns[f"{name}_high"] = self.interval(name)
             columns[f"clean_{name}"] = self.clean_metric(name)
         columns["distance"] = self.distance
-        return import_pandas().DataFrame(columns)
+        return _tables.from_columns(columns)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
 
     def plot(self, *, metric: str = "accuracy", others: Mapping[str, BandCurve] | None = None) -> Figure:
         """The curve with its 95 % band as a matplotlib figure, and `others` beside it by name."""

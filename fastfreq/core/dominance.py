@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import fourier, statistics, store
+from . import _tables, fourier, statistics, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -175,9 +175,8 @@ class DominantFrequencyResult:
         return dataclasses.replace(self, image_ids=ids, classes=classes, **sums)
 
     # ---------------------------------------------------------------- out of the toolkit
-    def to_dataframe(self) -> pd.DataFrame:
+    def table(self) -> list[dict[str, Any]]:
         """One row per class and patch: class, ky, kx (of the patch's middle), radius, count, increases, interval."""
-        pd = import_pandas()
         tiles, _ = patches(self.shape[1:], self.size, self.patch)
         k, g = self.loss_sum.shape
         middle = np.tile(tiles * self.patch, (k, 1))
@@ -189,7 +188,23 @@ class DominantFrequencyResult:
         columns["loss_increase"] = (self.loss_sum / count).reshape(-1)
         columns["loss_increase_low"], columns["loss_increase_high"] = low.reshape(-1), high.reshape(-1)
         columns["error_increase"] = ((self.wrong - self.clean_wrong[:, None]) / count).reshape(-1)
-        return pd.DataFrame(columns)
+        return _tables.from_columns(columns)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """In short: one row per class with the frequency whose removal raises the loss most."""
+        tiles, _ = patches(self.shape[1:], self.size, self.patch)
+        low, high = statistics.mean_interval(self.loss_sum, self.loss_squares, self.class_count[:, None])
+        rows, best = np.arange(len(self.classes)), self.loss_sum.argmax(axis=1)
+        columns: dict[str, Any] = {"class": self.classes, "images": self.class_count}
+        columns |= {"clean error": self.clean_wrong / self.class_count}
+        columns |= {"ky": tiles[best, 0] * self.patch, "kx": tiles[best, 1] * self.patch}
+        columns |= {"loss increase": self.loss_sum[rows, best] / self.class_count}
+        columns |= {"loss increase_low": low[rows, best], "loss increase_high": high[rows, best]}
+        return _tables.from_columns(columns)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
 
     def plot(self, *, share: float | None = 0.05, names: dict[int, str] | None = None) -> Figure:
         """The map of each class, its dominant frequencies outlined."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import statistics, store
+from . import _tables, statistics, store
 from .results import RadialProfile, import_pandas
 
 if TYPE_CHECKING:
@@ -161,10 +161,9 @@ class FeatureSpectra:
         return dataclasses.replace(self, image_ids=ids, layers=layers)
 
     # ---------------------------------------------------------------- out of the toolkit
-    def to_dataframe(self) -> pd.DataFrame:
+    def table(self) -> list[dict[str, Any]]:
         """One row per layer and ring: layer, depth, rows, columns, cycles per image, cells, delta with its interval."""
-        pd = import_pandas()
-        frames = []
+        rows: list[dict[str, Any]] = []
         for depth, (name, layer) in enumerate(self.layers.items()):
             profile = self.radial(name)
             columns: dict[str, Any] = {
@@ -179,8 +178,27 @@ class FeatureSpectra:
                 "delta_log_amplitude_low": profile.low,
                 "delta_log_amplitude_high": profile.high,
             }
-            frames.append(pd.DataFrame(columns))
-        return pd.concat(frames, ignore_index=True)
+            rows += _tables.from_columns(columns)
+        return rows
+
+    def summary(self) -> list[dict[str, Any]]:
+        """In short: one row per layer with its size and the delta log amplitude at its highest ring."""
+        return [
+            {
+                "layer": name,
+                "channels": self[name].channels,
+                "size": self[name].size,
+                "cycles per image": self.nyquist(name),
+                "delta log amplitude": value,
+                "delta log amplitude_low": low,
+                "delta log amplitude_high": high,
+            }
+            for name, (value, low, high) in self.high_frequency().items()
+        ]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
 
     def plot(self) -> Figure:
         """Every layer's profile on one axis in cycles per image, and the highest frequencies by depth."""

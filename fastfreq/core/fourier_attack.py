@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import fourier, statistics, store
+from . import _tables, fourier, statistics, store
 from .conventions import Convention
 from .results import import_pandas
 
@@ -157,9 +157,8 @@ class FourierAttackResult:
         return dataclasses.replace(self, **joined)
 
     # ---------------------------------------------------------------- out of the toolkit
-    def to_dataframe(self) -> pd.DataFrame:
+    def table(self) -> list[dict[str, Any]]:
         """One row per image: id, clean_wrong, success, queries, and ky, kx, radius, signs of what fooled it."""
-        pd = import_pandas()
         query = np.maximum(self.found, 0)
         frequency = self.frequencies[query]
         text = ["".join("+" if sign > 0 else "-" for sign in signs) for signs in self.signs[query]]
@@ -169,7 +168,24 @@ class FourierAttackResult:
         for name, values in (("ky", frequency[:, 0]), ("kx", frequency[:, 1]), ("radius", radius)):
             columns[name] = np.where(self.success, values, np.nan)
         columns["signs"] = np.where(self.success, text, "")
-        return pd.DataFrame(columns)
+        return _tables.from_columns(columns)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """In short, one row: images, those right to begin with, the rate at which they are fooled, median queries."""
+        low, high = self.interval()
+        row: dict[str, Any] = {
+            "images": self.n_images,
+            "attacked": self.n_attacked,
+            "queries each": len(self.frequencies),
+        }
+        row |= {"success rate": self.success_rate, "success rate_low": low, "success rate_high": high}
+        if self.success.any():
+            row["median queries to success"] = float(np.median(self.queries[self.success]))
+        return [row]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
 
     def plot(self) -> Figure:
         """The success rate over queries, and the frequencies that fool."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import statistics, store
+from . import _tables, statistics, store
 from .results import RadialProfile, import_pandas
 
 if TYPE_CHECKING:
@@ -209,15 +209,30 @@ class SpectrumResult:
         return dataclasses.replace(self, **sums)
 
     # ---------------------------------------------------------------- out of the toolkit
-    def to_dataframe(self) -> pd.DataFrame:
+    def table(self) -> list[dict[str, Any]]:
         """One row per ring: radius, frequency, cells, value with its interval, and every channel's value."""
-        pd = import_pandas()
         profile = self.radial()
         columns: dict[str, Any] = {"radius": profile.radius, "frequency": self.frequency, "cells": profile.cells}
         columns |= {"count": np.full(len(profile.radius), self.count), self.kind: profile.value}
         columns |= {f"{self.kind}_low": profile.low, f"{self.kind}_high": profile.high}
         columns |= {f"channel_{c}": values for c, values in enumerate(self.channel_radial)}
-        return pd.DataFrame(columns)
+        return _tables.from_columns(columns)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """In short, one row: images, the share that entered where not all did, the exponent of the power law."""
+        row: dict[str, Any] = {"spectrum of": self.subject, "images": self.seen}
+        if self.count != self.seen:
+            row["entered"] = self.count / self.seen
+            row["entered_low"], row["entered_high"] = (float(v) for v in statistics.wilson(self.count, self.seen))
+        try:
+            fit = self.slope()
+        except ValueError:  # no image, too few rings, or none with power
+            return [row]
+        return [{**row, "alpha": fit.alpha, "alpha_low": fit.low, "alpha_high": fit.high}]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`table` as a data frame."""
+        return import_pandas().DataFrame(self.table())
 
     def plot(self) -> Figure:
         """The map (log10) where there is one, and the radial profile with its fitted slope, as a figure."""
