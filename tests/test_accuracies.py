@@ -63,17 +63,42 @@ def test_any_scale_of_weights(scale, accuracy):
     assert abs(result.norm / scale - 1) < 1e-6 + GUARANTEES[accuracy]
 
 
+BLUR = np.outer([1, 2, 1], [1, 2, 1]) / 16  # nothing is left at the highest frequency, only rounding errors
+LEVELS = {
+    "half small": lambda c: np.r_[np.ones(c // 2), np.full(c - c // 2, 4e-3)],
+    "graded": lambda c: np.linspace(1, 0.02, c),
+}
+
+
+@pytest.mark.parametrize("spectrum", list(LEVELS))
+@pytest.mark.parametrize("taps", [BLUR, np.random.default_rng(5).standard_normal((3, 3))], ids=["blur", "random"])
+@pytest.mark.parametrize("c", [40, 64])
+def test_frequencies_where_the_taps_cancel(c, taps, spectrum):
+    rng = np.random.default_rng(c)
+    u, v = np.linalg.qr(rng.standard_normal((2, c, c)))[0]
+    layer = nn.Conv2d(c, c, 3, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(((u * LEVELS[spectrum](c)) @ v)[:, :, None, None] * taps))
+    result = ff.singular_values(layer, input_size=(16, 12), accuracy="fast", padding="circular")
+    response = np.abs(np.fft.fft2(taps, (16, 12)))
+    true = response[..., None] * LEVELS[spectrum](c)
+    assert np.abs(result.values - true).max() <= GUARANTEES["fast"] * true.max()
+
+
 def test_fast_takes_float32_where_values_are_resolved_and_float64_where_not(monkeypatch):
     from fastfreq.layers import _values
 
     seen = []
-    original = _values._ByGram.__call__
+    original = _values._by_gram
     monkeypatch.setattr(
-        _values._ByGram, "__call__", lambda self, k: seen.append(self.gram.taps.dtype) or original(self, k)
+        _values, "_by_gram", lambda taps, *rest: seen.append((taps.dtype, len(rest[1]))) or original(taps, *rest)
     )
     monkeypatch.setattr(_values, "_PROBE", 4)
-    ff.singular_values(planted(40, np.logspace(0, -1, 40)), input_size=GRID, accuracy="fast", padding="circular")
-    assert set(seen) == {torch.float32}
-    seen.clear()
-    ff.singular_values(planted(40, np.logspace(0, -5, 40)), input_size=GRID, accuracy="fast", padding="circular")
-    assert seen == [torch.float32, torch.float64, torch.float64]  # a probe, its repetition, and all the rest
+    single, double = torch.float32, torch.float64
+    for taken, spectrum in {
+        ((single, 4), (single, 16)): np.logspace(0, -1, 40),
+        ((single, 4), (double, 16)): np.logspace(0, -5, 40),
+    }.items():
+        seen.clear()
+        ff.singular_values(planted(40, spectrum), input_size=GRID, accuracy="fast", padding="circular")
+        assert tuple(seen) == taken

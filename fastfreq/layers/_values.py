@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Literal, cast, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 import fastfreq_kernels as kernels
 import numpy as np
@@ -14,12 +15,12 @@ from torch import Tensor
 from .symbols import Symbols
 
 Accuracy = Literal["exact", "high", "fast"]
+Progress: TypeAlias = Callable[[float], object]  # takes the share that has been done
 BLOCK_BYTES = 64 << 20  # of matrices held at a time
-# float32 eigenvalues are off by up to 4e-6 of the largest (measured: 2e-6, for flat spectra of 256 channels), which is
-# 4e-6 / (2 s) in a singular value s: within 3.5e-4 above this
-RESOLVED = 6e-3
+_SINGLE = 2.0**-23  # spacing of float32
+_ALLOWED = 3.25e-4  # of the largest value, for "fast"; its guarantee is 3.5e-4
 _SMALL = 32  # sides below which float32 is no faster
-_PROBE = 16  # frequencies that show whether most have smaller values
+_PROBE = 16  # frequencies, spread evenly, that show whether most have values too small for float32
 
 
 def check_accuracy(accuracy: str) -> Accuracy:
@@ -37,31 +38,25 @@ def check_accuracy(accuracy: str) -> Accuracy:
 
 
 def distinct_values(
-    symbols: Symbols, accuracy: Accuracy, progress: Callable[[float], object] = lambda _share: None
+    symbols: Symbols, accuracy: Accuracy, progress: Progress = lambda _share: None
 ) -> NDArray[np.float64]:
     """(f, g r) singular values at each distinct frequency, descending, all groups together.
 
     "exact" takes LAPACK's SVD of every symbol in complex128. The others take square roots of eigenvalues of the
     smaller Gram matrix: an error of e ||G|| in an eigenvalue is one of at most sqrt(e) ||A|| in a singular value.
-    In float64 that is within 1e-7. In float32 it is within 3.5e-4 for values above `RESOLVED` of the largest, and
-    frequencies with a smaller one are done again in float64.
+    In float64 that is within 1e-7. In float32 it is within 3.5e-4 for the values that `_resolved` passes, and
+    frequencies with another are done again in float64.
     """
     taps = _without_zeros(symbols.taps.detach().double())
     groups, _, rows, columns = symbols.taps.shape
-    frequencies = symbols.frequencies.to(taps.device)
     smaller = min(taps.shape[2:])
     # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
     scale = taps.abs().amax().clamp_min(torch.finfo(taps.dtype).tiny)
     taps = taps / scale
-    each = groups * (taps.shape[2] * taps.shape[3] * 16 if accuracy == "exact" else smaller**2 * 8)
-    step = max(1, BLOCK_BYTES // max(1, each))
-    out = np.zeros((len(frequencies), groups, min(rows, columns)))
-    compute = {"exact": _Exact, "high": _ByGram, "fast": _Fast}[accuracy](taps, symbols)
-    for start in range(0, len(frequencies), step):
-        part = frequencies[start : start + step]
-        values = compute(part) * scale
-        out[start : start + step, :, :smaller] = values.transpose(0, 1).cpu().numpy()
-        progress(len(part) / len(frequencies))
+    compute = _exact if accuracy == "exact" else _fast if accuracy == "fast" else _high
+    values = compute(taps, symbols, progress) * scale.cpu()
+    out = np.zeros((len(symbols.frequencies), groups, min(rows, columns)))
+    out[:, :, :smaller] = values.transpose(0, 1).numpy()
     if groups == 1:
         return out[:, 0]
     return -np.sort(-out.reshape(len(out), -1), axis=1)
@@ -79,49 +74,67 @@ def _without_zeros(taps: Tensor) -> Tensor:
     return taps[:, :, rows][:, :, :, columns]
 
 
-class _Exact:
-    """Singular values (g, f, r) of a block of frequencies by LAPACK."""
-
-    def __init__(self, taps: Tensor, symbols: Symbols) -> None:
-        self.taps, self.symbols = taps, symbols
-
-    def __call__(self, frequencies: Tensor) -> Tensor:
-        matrices = kernels.conv_symbols(self.taps, self.symbols.offsets, frequencies, grid=self.symbols.grid)
+def _exact(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
+    def of(frequencies: Tensor) -> Tensor:
+        matrices = kernels.conv_symbols(taps, symbols.offsets, frequencies, grid=symbols.grid)
         return kernels.channel_singular_values(matrices)
 
-
-class _ByGram:
-    """Singular values (g, f, r) of a block of frequencies from its Gram matrices, in the precision of the taps."""
-
-    def __init__(self, taps: Tensor, symbols: Symbols) -> None:
-        self.gram = kernels.ConvGram(taps, symbols.offsets, grid=symbols.grid, count=len(symbols.frequencies))
-
-    def __call__(self, frequencies: Tensor) -> Tensor:
-        return self.gram.eigenvalues(frequencies).clamp_min(0).sqrt()
+    return _in_blocks(of, symbols.frequencies.to(taps.device), _bytes(taps, math.prod(taps.shape[2:]) * 16), progress)
 
 
-class _Fast:
-    """float32, and float64 where values are too small for it; float64 at once where most of them are."""
+def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
+    return _by_gram(taps, symbols, symbols.frequencies.to(taps.device), progress)
 
-    def __init__(self, taps: Tensor, symbols: Symbols) -> None:
-        self.careful = _ByGram(taps, symbols)
-        self.quick = _ByGram(taps.float(), symbols)
-        self.useful = min(taps.shape[2:]) >= _SMALL and len(symbols.frequencies) > _PROBE
-        self.probed = False
 
-    def __call__(self, frequencies: Tensor) -> Tensor:
-        if not self.useful:
-            return self.careful(frequencies)
-        if not self.probed:
-            head, small = self._quick(frequencies[:_PROBE])
-            self.probed, self.useful = True, 4 * small < len(head[0])
-            return torch.cat([head, self(frequencies[_PROBE:])], dim=1) if len(frequencies) > _PROBE else head
-        return self._quick(frequencies)[0]
+def _fast(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
+    """float32, and float64 at frequencies with values too small for it; float64 at once where most have some."""
+    frequencies = symbols.frequencies.to(taps.device)
+    if min(taps.shape[2:]) < _SMALL or len(frequencies) <= _PROBE:
+        return _high(taps, symbols, progress)
+    single = taps.float()
+    probe = torch.linspace(0, len(frequencies) - 1, min(_PROBE, max(4, len(frequencies) // 16))).long()
+    if _resolved(_by_gram(single, symbols, frequencies[probe], _unseen)).double().mean() < 0.75:
+        return _high(taps, symbols, progress)
+    values = _by_gram(single, symbols, frequencies, progress)
+    again = (~_resolved(values)).nonzero()[:, 0]
+    if len(again):
+        values[:, again] = _by_gram(taps, symbols, frequencies[again], _unseen)
+    return values
 
-    def _quick(self, frequencies: Tensor) -> tuple[Tensor, int]:
-        values = self.quick(frequencies).double()
-        resolved = values[..., -1] >= RESOLVED * values[..., 0]
-        small = (~resolved).any(dim=0).nonzero()[:, 0]
-        if len(small):
-            values[:, small] = self.careful(frequencies[small])
-        return values, len(small)
+
+def _resolved(values: Tensor) -> Tensor:
+    """(f,) bool: where singular values (g, f, r) by float32 Gram matrices are all within `_ALLOWED` of the largest.
+
+    An eigenvalue of G = A A^H is off by at most e = eps (2.2 F + 2) of the largest of all frequencies, with F the
+    largest ||G||_F over the largest ||G||_2: half of that is the most that planted spectra of 32 to 256 channels
+    showed, flat, rank-one, graded and repeated over the taps. In a singular value s that is e / (2 s).
+    """
+    largest = values.max()
+    frobenius = values.square().square().sum(dim=2).max().sqrt()
+    error = _SINGLE * (2.2 * frobenius + 2 * largest**2)
+    return (values[..., -1].amin(dim=0) * largest * 2 * _ALLOWED >= error) & (largest > 0)
+
+
+def _by_gram(taps: Tensor, symbols: Symbols, frequencies: Tensor, progress: Progress) -> Tensor:
+    """(g, f, r) square roots of the eigenvalues of Gram matrices, in the precision of the taps."""
+    gram = kernels.ConvGram(taps, symbols.offsets, grid=symbols.grid, count=len(frequencies))
+    each = _bytes(taps, min(taps.shape[2:]) ** 2 * 8)
+    return _in_blocks(lambda part: gram.eigenvalues(part).clamp_min(0).sqrt(), frequencies, each, progress)
+
+
+def _bytes(taps: Tensor, matrix: int) -> int:
+    """Of the matrices of all groups at one frequency."""
+    return max(1, len(taps) * matrix)
+
+
+def _in_blocks(compute: Callable[[Tensor], Tensor], frequencies: Tensor, each: int, progress: Progress) -> Tensor:
+    """(g, f, r) float64 on the host, a block of frequencies at a time."""
+    parts = []
+    for part in frequencies.split(max(1, BLOCK_BYTES // each)):
+        parts.append(compute(part).double().cpu())
+        progress(len(part) / len(frequencies))
+    return torch.cat(parts, dim=1)
+
+
+def _unseen(_share: float) -> None:
+    """Progress that is not reported."""
