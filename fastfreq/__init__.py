@@ -2,7 +2,8 @@
 
 import fastfreq_kernels as kernels
 
-from .core.bottleneck import BottleneckResult, LatentEdit
+from .core.activations import LayerActivations
+from .core.bottleneck import BottleneckResult, LatentEdit, RepresentationCost
 from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
 from .core.components import ComponentCurves
@@ -10,6 +11,7 @@ from .core.conventions import CONVENTIONS, Convention
 from .core.corruption_report import CorruptionFit, CorruptionReport
 from .core.curves import BandCurve
 from .core.dominance import DominantFrequencyResult
+from .core.downsampling import DownsamplingSuggestion
 from .core.feature_profiles import FeatureSpectra
 from .core.fourier_attack import FourierAttackResult
 from .core.image_spectra import SpectralSlope, SpectrumResult
@@ -33,9 +35,12 @@ from .inputs.noise import noise_curve
 from .inputs.spectra import difference_spectrum, image_spectrum
 from .layers.bottleneck import bottleneck
 from .layers.clipping import clip_singular_values
+from .layers.cyclic import CyclicNet
+from .layers.downsampling import downsampled, suggest_downsampling
 from .layers.editing import edit_latent
 from .layers.lipschitz import LipschitzBound, lipschitz_bound
 from .layers.penalties import SpectralPenalty
+from .layers.ranks import decay_schedule, parameter_norm, representation_cost
 from .layers.singular_values import singular_values
 from .layers.spectral_norms import spectral_norm, spectral_norms
 from .layers.vectors import SingularVectors, singular_vectors
@@ -72,6 +77,13 @@ __all__ = [
     "lipschitz_bound",
     "bottleneck",
     "edit_latent",
+    "suggest_downsampling",
+    "downsampled",
+    # what a bottleneck costs, and the training that makes one
+    "representation_cost",
+    "parameter_norm",
+    "decay_schedule",
+    "CyclicNet",
     # which frequencies images hold, and what corruptions change
     "image_spectrum",
     "difference_spectrum",
@@ -93,6 +105,9 @@ __all__ = [
     "LipschitzBound",
     "BottleneckResult",
     "LatentEdit",
+    "LayerActivations",
+    "RepresentationCost",
+    "DownsamplingSuggestion",
     "ComponentCurves",
     "FourierAttackResult",
     "CorruptionReport",

@@ -11,7 +11,7 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.layers.bottleneck import bottleneck
 from fastfreq.layers.cyclic import CyclicConv, CyclicNet, pooling_eigenvalues
-from fastfreq.layers.ranks import jacobian_symbols, kept_values, parameter_norm, representation_cost
+from fastfreq.layers.ranks import decay_schedule, jacobian_symbols, kept_values, parameter_norm, representation_cost
 from fastfreq.layers.singular_values import singular_values
 from fastfreq.plots.bottleneck import describe_kept
 
@@ -187,6 +187,8 @@ def test_the_lower_bound_holds_for_every_network():
         cost = representation_cost(net, result, torch.from_numpy(rng.standard_normal(2)))
         assert cost.parameter_norm == pytest.approx(parameter_norm(net).item())
         shares.append(cost.lower_bound / cost.weight_norm)
+        assert min(cost.distances) >= 0
+        assert sum(cost.distances) <= cost.distance_bound + 1e-9
     assert 0 < max(shares) <= 1
 
 
@@ -202,6 +204,46 @@ def test_the_lower_bound_is_met_by_orthogonal_layers():
     assert (cost.r0, cost.r1, cost.upper_rate) == (pytest.approx(3), pytest.approx(0), pytest.approx(3))
     assert cost.constant == pytest.approx(0)
     assert cost.rank_cbn == 60
+    assert sum(cost.distances) == pytest.approx(0, abs=1e-9)
+    assert cost.distance_bound == pytest.approx(0, abs=1e-9)
+
+
+def test_distances_are_those_to_the_nearest_isometry_of_that_rank():
+    net = cyclic_net([2, 3, 2], (3, 5), beta=0.25, seed=4)
+    cost = representation_cost(net, bottleneck(net, input_size=(2, 3, 5)))
+    ranks = kept_values(np.linalg.svd(jacobian_symbols(net), compute_uv=False)).counts
+    pooling = pooling_eigenvalues(every_frequency((3, 5)), (3, 5), 0.25)
+    for layer, distance in zip(net.convolutions, cost.distances, strict=True):
+        operator = np.conj(np.fft.fft2(layer.weight.detach().numpy())).transpose(2, 3, 0, 1)
+        expected = 0.0
+        for matrix, m, k in zip(operator.reshape(15, *operator.shape[2:]), pooling, ranks, strict=True):
+            left, _, right = np.linalg.svd(m * matrix)
+            expected += np.square(np.abs(m * matrix - left[:, :k] @ right[:k])).sum() / m**2
+        assert distance == pytest.approx(expected / 15)
+
+
+def test_decay_grows_then_stays():
+    values = [decay_schedule(step, 100, decay=0.3) for step in (0, 25, 50, 100)]
+    np.testing.assert_allclose(values, [0.003, 0.03, 0.3, 0.3])
+    assert decay_schedule(0, 10, decay=0.3, start=1) == 0.3
+    for step, steps, decay, start in ((11, 10, 1, 0.1), (0, 0, 1, 0.1), (0, 9, -1, 0.1), (0, 9, 1, 0)):
+        with pytest.raises(ValueError, match="expected a"):
+            decay_schedule(step, steps, decay=decay, start=start)
+
+
+def test_parameter_norm_is_weight_decay():
+    """One step of SGD on lambda ||theta||^2 is one step of its weight decay 2 lambda."""
+    layers = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    first = torch.optim.SGD(layers[0].parameters(), lr=0.1)
+    (0.05 * parameter_norm(layers[0])).backward()
+    first.step()
+    second = torch.optim.SGD(layers[1].parameters(), lr=0.1, weight_decay=0.1)
+    (0 * parameter_norm(layers[1])).backward()
+    second.step()
+    torch.testing.assert_close(layers[0].weight, layers[1].weight)
+    with pytest.raises(ValueError, match="with parameters"):
+        parameter_norm(nn.ReLU())
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from fastfreq import plots
 from fastfreq.core import store
 from fastfreq.core.bottleneck import BottleneckResult
 from fastfreq.layers.cyclic import CyclicNet
-from fastfreq.layers.ranks import parameter_norm
+from fastfreq.layers.ranks import decay_schedule, parameter_norm
 
 Batch = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -82,8 +82,8 @@ def train(
     for step in range(steps):
         inputs, targets = batch(generator)
         fit = loss(net(inputs), targets)
-        share = 0.01 ** max(0.0, 1 - 2 * step / steps) if ramp else 1.0
-        (fit + share * decay * parameter_norm(net)).backward()
+        penalty = decay_schedule(step, steps, decay=decay) if ramp else decay
+        (fit + penalty * parameter_norm(net)).backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()

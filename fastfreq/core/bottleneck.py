@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import store
+from .activations import LayerActivations
 from .results import import_pandas
 from .spectrum import LayerSpectrum, ModelSpectrum
 
@@ -43,38 +44,6 @@ class KeptValues:
     found: bool
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LayerActivations:
-    """Energy of a layer's input by frequency, and how it lies to the directions that the layer keeps.
-
-    Attributes:
-        energy: (f,) mean over images of the squared norm of the input at each distinct frequency, summed over the
-            frequencies that share it; means over images included.
-        kept_energy: (f,) the part of `energy` in the kept right singular vectors.
-        effective_rank: (f,) exp(entropy) of the eigenvalues of the second moment at each frequency, 0 where it is 0.
-        angles: (f, r) principal angles in radians, ascending, between the span of the kept right singular vectors and
-            that of as many leading eigenvectors of the second moment; NaN beyond the number kept.
-        images: number of images.
-    """
-
-    energy: FloatArray
-    kept_energy: FloatArray
-    effective_rank: FloatArray
-    angles: FloatArray
-    images: int
-
-    @property
-    def kept_share(self) -> float:
-        """Share 0 .. 1 of the input's energy in the directions and at the frequencies that the layer keeps."""
-        total = float(self.energy.sum())
-        return float(self.kept_energy.sum()) / total if total > 0 else math.nan
-
-    @property
-    def largest_angle(self) -> float:
-        """The largest principal angle, in radians; NaN where nothing is kept."""
-        return float(np.nanmax(self.angles)) if np.isfinite(self.angles).any() else math.nan
-
-
 @dataclasses.dataclass(frozen=True)
 class RepresentationCost:
     """Parameter norm of one network beside what theory says that its function costs.
@@ -93,6 +62,10 @@ class RepresentationCost:
         rank_cbn: sum_w m_w^-2 k_w, with k_w the channels that the middle layers keep; counts, not divided by n.
         upper_rate: rank_cbn / n: by Theorem 3.1 R <= L upper_rate + c, where c depends on f only.
         constant: parameter_norm - L upper_rate, the c with which this network meets Theorem 3.1.
+        distances: (L,) (1/n) sum_w m_w^-2 ||A_l(w) - U V^H||_F^2 of each layer from the nearest map that is an
+            isometry on Rank J(w) channels at each frequency and zero elsewhere: U, V its leading singular vectors.
+        distance_bound: weight_norm - L r0 - r1, at least the sum of `distances` (Theorem 4.1, made explicit): all but
+            p L layers are within distance_bound / (p L). Nearness to zero of it is what makes the bottleneck.
     """
 
     depth: int
@@ -104,6 +77,8 @@ class RepresentationCost:
     rank_cbn: float
     upper_rate: float
     constant: float
+    distances: tuple[float, ...]
+    distance_bound: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,7 +141,8 @@ class BottleneckResult:
         kept: layer -> what stands above the gap.
         pooling: layer -> (f,) eigenvalue m_w of the pooling before it, included in its singular values; 1 without.
         norms: layer -> (||W||_F^2, ||b||^2) of its own parameters.
-        activations: layer -> its input's energy and alignment; empty where no images were given.
+        activations: layer -> its input's second moments by frequency and how they lie to what the layer keeps; empty
+            where no images were given.
         blocks: names of those entries of `spectrum` that are residual branches, or branches plus identity.
     """
 
@@ -242,8 +218,9 @@ class BottleneckResult:
         """One row per layer, in order of execution.
 
         Keys: layer, grid, kept (values, multiplicities counted), of, frequencies (that keep any), rank, gap,
-        gap_found, threshold, margin, norm (spectral), stable_rank, weight_norm, bias_norm, energy_kept, largest_angle
-        (radians), exact.
+        gap_found, threshold, margin, norm (spectral), stable_rank, weight_norm, bias_norm, exact; with images also
+        energy_kept, energy_top, output_kept, activation_rank and angle, which are `kept_share`, `top_share`,
+        `output_share`, `mean_effective_rank` and `mean_angle` (radians) of `LayerActivations`.
         """
         rows = []
         for name, spectrum in self.spectrum.layers.items():
@@ -265,10 +242,9 @@ class BottleneckResult:
                     "stable_rank": spectrum.stable_rank,
                     "weight_norm": weight,
                     "bias_norm": bias,
-                    "energy_kept": seen.kept_share if seen else math.nan,
-                    "largest_angle": seen.largest_angle if seen else math.nan,
                     "exact": spectrum.exact,
                 }
+                | (_seen(seen) if self.activations else {})
             )
         return rows
 
@@ -282,12 +258,21 @@ class BottleneckResult:
 
         return plot_bottleneck(self)
 
+    def plot_activations(self) -> Figure:
+        """By layer: the input's energy by frequency, the part in what the layer keeps, angles and effective rank.
+
+        Raises:
+            ValueError: a result that was measured without images.
+        """
+        from fastfreq.plots import plot_activations
+
+        return plot_activations(self)
+
     def __repr__(self) -> str:
         kept = ", ".join(f"{k}: {count}" for k, count in list(self.network_kept.items())[:4])
         return f"BottleneckResult({self.spectrum.model!r}, {self.depth} layers, rank {self.rank_cbn:.4g}, {{{kept}}})"
 
     _KEPT = ("threshold", "gap", "margin", "found")
-    _ACTIVATIONS = ("energy", "kept_energy", "effective_rank", "angles")
 
     def save(self, path: str | Path) -> None:
         """Write everything to an .npz without pickle, all or nothing."""
@@ -298,8 +283,7 @@ class BottleneckResult:
         for i, name in enumerate(self.spectrum):
             arrays[f"{i}/counts"], arrays[f"{i}/pooling"] = self.kept[name].counts, self.pooling[name]
             if name in self.activations:
-                seen = self.activations[name]
-                arrays |= {f"{i}/{key}": getattr(seen, key) for key in self._ACTIVATIONS}
+                arrays |= {f"{i}/seen/{key}": array for key, array in self.activations[name].saved().items()}
         store.write_arrays(path, "bottleneck", header, arrays)
 
     @classmethod
@@ -315,13 +299,27 @@ class BottleneckResult:
             pooling={name: arrays[f"{i}/pooling"] for name, i in place.items()},
             norms={name: (weight, bias) for name, (weight, bias) in header["norms"].items()},
             activations={
-                name: LayerActivations(
-                    images=images, **{key: arrays[f"{place[name]}/{key}"] for key in cls._ACTIVATIONS}
-                )
-                for name, images in header["images"].items()
+                name: LayerActivations.from_arrays(header["images"][name], _below(arrays, f"{i}/seen/"))
+                for name, i in place.items()
+                if name in header["images"]
             },
             blocks=tuple(header["blocks"]),
         )  # fmt: skip
+
+
+def _seen(seen: LayerActivations | None) -> dict[str, float]:
+    names = {
+        "energy_kept": "kept_share",
+        "energy_top": "top_share",
+        "output_kept": "output_share",
+        "activation_rank": "mean_effective_rank",
+        "angle": "mean_angle",
+    }
+    return {key: math.nan if seen is None else getattr(seen, name) for key, name in names.items()}
+
+
+def _below(arrays: dict[str, NDArray[Any]], start: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
 
 def weighted_rank(multiplicity: IntArray, counts: IntArray, pooling: FloatArray) -> float:

@@ -11,6 +11,7 @@ from .components import ComponentCurves
 from .corruption_report import CorruptionReport
 from .curves import BandCurve
 from .dominance import DominantFrequencyResult
+from .downsampling import DownsamplingSuggestion
 from .feature_profiles import FeatureSpectra
 from .fourier_attack import FourierAttackResult
 from .image_spectra import SpectrumResult
@@ -29,6 +30,7 @@ Result = (
     | SpectrumResult
     | BottleneckResult
     | LatentEdit
+    | DownsamplingSuggestion
     | CorruptionReport
     | BandCurve
     | ComponentCurves
@@ -46,6 +48,7 @@ _KINDS: dict[str, type[Result]] = {
     "feature_spectra": FeatureSpectra,
     "bottleneck": BottleneckResult,
     "latent_edit": LatentEdit,
+    "downsampling": DownsamplingSuggestion,
     "corruptions": CorruptionReport,
     "components": ComponentCurves,
     "fourier_attack": FourierAttackResult,

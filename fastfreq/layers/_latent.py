@@ -33,17 +33,16 @@ def to_channels(x: Tensor, symbols: Symbols) -> Tensor:
 
     The layer then is y^(k) = A(k) x^(k) at every frequency k of the grid, with x^ the DFT of this.
     """
-    if symbols.transposed:
-        return x
     d = len(symbols.grid)
-    margins = [s * m - n for s, m, n in zip(symbols.stride, symbols.grid, x.shape[2:], strict=True)]
+    stride = (1,) * d if symbols.transposed else symbols.stride
+    margins = [s * m - n for s, m, n in zip(stride, symbols.grid, x.shape[2:], strict=True)]
     if any(margin < 0 for margin in margins):
         raise ValueError(f"expected an input of at most {symbols.grid} times the stride, got {tuple(x.shape[2:])}")
     if any(margins):
         x = nn.functional.pad(x, [side for margin in reversed(margins) for side in (0, margin)])
-    if math.prod(symbols.stride) == 1:
+    if math.prod(stride) == 1:
         return x
-    split = [part for m, s in zip(symbols.grid, symbols.stride, strict=True) for part in (m, s)]
+    split = [part for m, s in zip(symbols.grid, stride, strict=True) for part in (m, s)]
     x = x.reshape(*x.shape[:2], *split)
     coarse, phases = [2 + 2 * axis for axis in range(d)], [3 + 2 * axis for axis in range(d)]
     return x.permute(0, 1, *phases, *coarse).reshape(len(x), -1, *symbols.grid)

@@ -10,13 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastfreq.core.bottleneck import BottleneckResult
+from fastfreq.core.bottleneck import BottleneckResult, KeptValues
 from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
 
+from ._latent import layer_symbols
 from ._values import Accuracy
+from .activations import MEMORY, Watched, measure_activations
 from .cyclic import CyclicConv, pooling_eigenvalues
+from .discovery import _evaluation, find_convolutions
 from .ranks import FLOOR, SMALLEST_GAP, kept_values
 from .singular_values import singular_values
+from .symbols import Symbols
 
 
 def bottleneck(
@@ -28,6 +32,8 @@ def bottleneck(
     accuracy: Accuracy = "high",
     floor: float = FLOOR,
     smallest_gap: float = SMALLEST_GAP,
+    batch_size: int = 32,
+    memory: int = MEMORY,
     progress: bool = False,
 ) -> BottleneckResult:
     """Which frequencies and channels each layer of a network keeps: the convolution bottleneck of Wen and Jacot.
@@ -41,16 +47,21 @@ def bottleneck(
     Args:
         model: any module with convolutions; evaluation mode is used and the model's own restored.
         input_size: (c, height, width) of one image.
-        images: (n, c, height, width) as the model takes them, to measure how the layers' inputs lie to what the
-            layers keep; None for weights alone.
+        images: (n, c, height, width) as the model takes them, to measure the second moments of the layers' inputs at
+            each frequency and how they lie to what the layers keep (`LayerActivations`); None for weights alone.
         layers: names of the layers to do; None for all.
         accuracy: of the singular values, as in `singular_values`.
         floor: see `kept_values`.
         smallest_gap: see `kept_values`.
+        batch_size: images per forward pass.
+        memory: bytes that second moments may take at a time. A layer of c input channels (those of its stride's
+            phases counted) takes 16 c min(c, n) at each frequency; where all of them do not fit, as many are measured
+            as do, evenly spread from the lowest to the highest radius.
         progress: show a progress bar.
 
     Raises:
-        ValueError: a bad argument, weights that are not finite, a model without convolutions.
+        ValueError: a bad argument, weights that are not finite, a model without convolutions; images of another
+            size or not finite; a layer of which not one frequency fits into `memory`.
         TypeError: a module without usable weights.
 
     Source: Wen and Jacot 2024, "Which Frequencies do CNNs Need? Emergent Bottleneck Structure in Feature Learning"
@@ -69,16 +80,48 @@ def bottleneck(
     if not spectrum:
         raise ValueError(f"expected a model with convolutions, {type(model).__name__} has none that could be taken")
     modules = dict(model.named_modules())
+    kept = {
+        name: kept_values(layer.distinct, floor=floor, smallest_gap=smallest_gap)
+        for name, layer in spectrum.layers.items()
+    }
+    activations = {}
+    if images is not None:
+        _check_images(images, tuple(input_size))
+        with _evaluation(model):
+            watched = _watched(model, spectrum, kept)
+            activations = measure_activations(model, images, watched, batch_size=batch_size, memory=memory)
     return BottleneckResult(
         spectrum=spectrum,
-        kept={
-            name: kept_values(layer.distinct, floor=floor, smallest_gap=smallest_gap)
-            for name, layer in spectrum.layers.items()
-        },
+        kept=kept,
         pooling={name: _pooling(layer, cyclic.get(name)) for name, layer in spectrum.layers.items()},
         norms={name: _norms(modules[name]) for name in spectrum},
-        activations={},
+        activations=activations,
     )
+
+
+def _check_images(images: Tensor, input_size: tuple[int, ...]) -> None:
+    if tuple(images.shape[1:]) != input_size or not images.dtype.is_floating_point:
+        raise ValueError(
+            f"expected `images` of shape (n, {', '.join(map(str, input_size))}) as floats, got {tuple(images.shape)} "
+            f"of {images.dtype}"
+        )
+
+
+def _watched(model: nn.Module, spectrum: ModelSpectrum, kept: dict[str, KeptValues]) -> dict[str, Watched]:
+    """Layers with their symbols; one whose padding has only a bound's stand-in has no directions of its own."""
+    modules = dict(model.named_modules())
+    symbols: dict[str, Symbols] = {}
+    if isinstance(modules[next(iter(spectrum))], CyclicConv):
+        symbols = {name: layer_symbols(modules[name], ()) for name in spectrum}
+    else:
+        for layer in find_convolutions(model, spectrum.input_size)[0]:
+            if layer.name in spectrum and layer.module is modules[layer.name]:
+                symbols[layer.name] = layer_symbols(layer.module, layer.input_size, batch_norm=layer.batch_norm)
+    return {
+        name: Watched(modules[name], symbols[name], spectrum[name], kept[name].counts)
+        for name in spectrum
+        if name in symbols
+    }
 
 
 def _cyclic_spectra(

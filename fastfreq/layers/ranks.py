@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastfreq.core.bottleneck import BottleneckResult, KeptValues, RepresentationCost
+from fastfreq.core.spectrum import LayerSpectrum
 
 from .cyclic import CyclicNet, pooling_eigenvalues
 
@@ -65,9 +66,45 @@ def kept_values(
 def parameter_norm(model: nn.Module) -> Tensor:
     """||theta||^2, the sum of the squares of all parameters; loss + lambda ||theta||^2 is what makes a bottleneck.
 
-    Differentiable. The same as Adam's or SGD's ``weight_decay=2 * lambda``; AdamW's decoupled decay is another thing.
+    Differentiable: ``loss = criterion(net(x), y) + decay * ff.parameter_norm(net)``. The same as SGD's, or Adam's,
+    ``weight_decay=2 * decay``; AdamW's decoupled decay is another thing.
+
+    Settings that produce the structure (Wen and Jacot 2024): many layers, L of 9 to 12, more channels than are needed,
+    c of 50 to 60, decay of 1e-4 to 4e-2 on weights and biases alike. The norm of a network that represents a function
+    is about L R0 + R1, so a decay of d / L keeps the balance of loss and norm as L grows. With too little the gap is
+    not there, with too much, or with all of it from the first step, deep networks go to zero: let it grow.
+    `decay_schedule` does that, `bottleneck` shows the gap, `representation_cost` the norm beside its bounds.
+
+    Args:
+        model: any module.
+
+    Raises:
+        ValueError: a model without parameters.
     """
+    if not any(True for _ in model.parameters()):
+        raise ValueError(f"expected a model with parameters, {type(model).__name__} has none")
     return torch.stack([parameter.square().sum() for parameter in model.parameters()]).sum()
+
+
+def decay_schedule(step: int, steps: int, *, decay: float, start: float = 0.01) -> float:
+    """The factor lambda of ``loss + lambda * parameter_norm(model)`` at a step: it grows, then stays.
+
+    decay start^max(0, 1 - 2 step / steps): from start times its value to all of it, geometrically, over the first half.
+
+    Args:
+        step: 0 .. steps.
+        steps: of the whole training.
+        decay: the full value; divide by the number of layers to compare depths.
+        start: share of it at the first step, above 0 and at most 1 (no growth).
+
+    Raises:
+        ValueError: arguments outside these ranges.
+    """
+    if steps < 1 or not 0 <= step <= steps:
+        raise ValueError(f"expected a `step` from 0 to `steps`, at least 1, got {step} of {steps}")
+    if not (decay >= 0 and math.isfinite(decay)) or not 0 < start <= 1:
+        raise ValueError(f"expected a finite `decay` of at least 0 and 0 < `start` <= 1, got {decay} and {start}")
+    return decay * start ** max(0.0, 1 - 2 * step / steps)
 
 
 def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tensor | None = None) -> RepresentationCost:
@@ -79,6 +116,10 @@ def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tens
     sum of ||W(w)||_F^2, this is `lower_bound`; its two leading orders in 1/L are `r0` and `r1`. There a singular value
     of J below the gap of all of them counts as zero: a trained network only comes near to a function of low rank.
 
+    As (s - 1)^2 <= s^2 - 1 - 2 log s, and the k leading values of the factors multiply to at least those of J (Horn),
+    the layers' squared distances from isometries of rank k_w = Rank J(w) add up to at most ||W||^2 - L r0 - r1:
+    a network whose norm is near the bound has nearly isometric layers of low rank.
+
     Args:
         net: without strides: on one grid.
         result: of `bottleneck(net)`, for the kept channels.
@@ -88,7 +129,7 @@ def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tens
     Raises:
         ValueError: a network with strides, a classifier's head, or a constant of another size.
 
-    Source: Wen and Jacot 2024, Theorems 3.1 and 3.2.
+    Source: Wen and Jacot 2024, Theorems 3.1, 3.2 and 4.1; the last with constants worked out as said above.
     """
     jacobian = jacobian_symbols(net, constant)
     frequencies = np.argwhere(np.ones(net.size, dtype=bool))
@@ -97,22 +138,37 @@ def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tens
     depth, n = len(net.layers), math.prod(net.size)
     seen = np.abs(pooling) > 1e-9  # a frequency that the pooling removes has J = 0: nothing is represented there
     weights, values = 1 / np.square(pooling[seen])[:, None], values[seen]
-    nonzero = np.arange(values.shape[1]) < kept_values(values).counts[:, None]
+    counts = kept_values(values).counts
+    nonzero = np.arange(values.shape[1]) < counts[:, None]
     logs = np.log(np.where(nonzero, values, 1.0))
     norms = [result.norms[name] for name in result.layers]
     weight_norm = math.fsum(weight for weight, _ in norms)
     upper_rate = result.rank_cbn / n
+    r0, r1 = float((weights * nonzero).sum()) / n, float((weights * logs).sum()) * 2 / n
     return RepresentationCost(
         depth=depth,
         parameter_norm=result.parameter_norm,
         weight_norm=weight_norm,
         lower_bound=float((weights * values ** (2 / depth)).sum()) * depth / n,
-        r0=float((weights * nonzero).sum()) / n,
-        r1=float((weights * logs).sum()) * 2 / n,
+        r0=r0,
+        r1=r1,
         rank_cbn=result.rank_cbn,
         upper_rate=upper_rate,
         constant=result.parameter_norm - depth * upper_rate,
+        distances=tuple(
+            _distance(layer, seen, counts, weights) / n for layer in map(result.spectrum.__getitem__, result.layers)
+        ),
+        distance_bound=weight_norm - depth * r0 - r1,
     )
+
+
+def _distance(
+    layer: LayerSpectrum, seen: NDArray[np.bool_], counts: NDArray[np.int64], weights: NDArray[np.float64]
+) -> float:
+    """sum_w m_w^-2 (sum_{i <= k_w} (s_i - 1)^2 + sum_{i > k_w} s_i^2) over frequencies that the pooling passes."""
+    values = layer.values.reshape(-1, layer.distinct.shape[1])[seen]
+    isometry = np.arange(values.shape[1]) < counts[:, None]
+    return float((weights * np.square(values - isometry)).sum())
 
 
 def jacobian_symbols(net: CyclicNet, constant: Tensor | None = None) -> NDArray[np.complex128]:

@@ -6,6 +6,7 @@ except ImportError as error:
     raise ImportError("expected matplotlib for plots; pip install 'fastfreq[plots]'") from error
 
 from ._frame import figure_png, save_png
+from .activations import plot_activations
 from .bands import plot_band_curves, plot_filtered
 from .bottleneck import plot_bottleneck
 from .components import plot_components
@@ -13,6 +14,7 @@ from .corruptions import plot_corruptions
 from .critical_band import plot_critical_bands
 from .curves import plot_radial, plot_sensitivity
 from .dominance import plot_dominant_frequencies
+from .downsampling import plot_downsampling
 from .features import plot_feature_spectra
 from .fourier_attack import plot_fourier_attack
 from .gallery import plot_basis_gallery
@@ -23,6 +25,7 @@ from .spectra import plot_spectra, plot_spectrum
 
 __all__ = [
     "figure_png",
+    "plot_activations",
     "plot_band_curves",
     "plot_basis_gallery",
     "plot_bottleneck",
@@ -31,6 +34,7 @@ __all__ = [
     "plot_corruptions",
     "plot_critical_bands",
     "plot_dominant_frequencies",
+    "plot_downsampling",
     "plot_effective_eps",
     "plot_feature_spectra",
     "plot_fourier_attack",
