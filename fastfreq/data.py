@@ -78,12 +78,14 @@ class ImageData:
         batch_size: int,
         workers: int | None,
         classes: list[str] | None = None,
+        mixed: bool = False,
     ) -> None:
-        """Use `load_data`."""
+        """Use `load_data` or `load_images`."""
         self._sources, self._labels, self._root = sources, labels, root
         self._preprocessing, self._batch_size = preprocessing, batch_size
         self._workers = workers or min(8, os.cpu_count() or 1)
         self.classes = classes
+        self._mixed = mixed
         self.skipped: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
@@ -113,7 +115,10 @@ class ImageData:
                 self.skipped.append((self._name(path), image))
                 continue
             first = first or (path, image.shape)
-            if image.shape != first[1]:
+            if self._mixed and images and image.shape != images[0].shape:
+                yield _stacked(images), torch.tensor(labels)
+                images, labels = [], []
+            if not self._mixed and image.shape != first[1]:
                 raise ValueError(
                     f"expected images of one size, got {_size(first[1])} ({self._name(first[0])}) and "
                     f"{_size(image.shape)} ({self._name(path)}); give a Preprocessing with the model's size"
@@ -280,6 +285,53 @@ def load_data(
         batch_size=batch_size,
         workers=workers,
         classes=classes,
+    )
+
+
+def load_images(
+    path: str | Path,
+    *,
+    preprocessing: Preprocessing | None = None,
+    limit: int | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+) -> ImageData:
+    """Images without labels, of any sizes: every image file below a folder, by name, or the images of an .npz file.
+
+    Args:
+        path: a folder, searched to any depth; or an ``.npz`` as for `load_data`.
+        preprocessing: resize and crop of image files; None leaves them as they are. Each batch holds images of one
+            size: where sizes differ, consecutive images of the same size share one.
+        limit: as for `load_data`.
+        batch_size: as for `load_data`.
+        workers: as for `load_data`.
+
+    Returns:
+        ImageData whose labels are 0 (those of the file for an .npz), for `image_spectrum` and `difference_spectrum`.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+        ValueError: no images.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return load_data(path, preprocessing=preprocessing, limit=limit, batch_size=batch_size, workers=workers)
+    for name, value in (("limit", limit), ("batch_size", batch_size), ("workers", workers)):
+        if value is not None and value < 1:
+            raise ValueError(f"expected a positive `{name}`, got {value}")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise ValueError(f"expected images in {folder}, found none with a suffix of {', '.join(sorted(_SUFFIXES))}")
+    if limit is not None and limit < len(files):
+        files = [files[i * len(files) // limit] for i in range(limit)]
+    return ImageData(
+        files,
+        torch.zeros(len(files), dtype=torch.int64),
+        root=folder,
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        workers=workers,
+        mixed=True,
     )
 
 

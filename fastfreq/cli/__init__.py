@@ -10,9 +10,27 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import gradient, heatmap, merge, report, svd
+from . import (
+    attack,
+    channel,
+    classes,
+    components,
+    corruptions,
+    features,
+    filter,
+    gradient,
+    heatmap,
+    merge,
+    noise,
+    report,
+    spectrum,
+    svd,
+)
 
-VERBS = (heatmap, gradient, svd, merge, report)  # in the order of the help
+_BREAKS = (heatmap, gradient, attack, corruptions)
+_NEEDS = (filter, noise, channel, classes, components)
+_HOLDS = (features, spectrum, svd)
+VERBS = (*_BREAKS, *_NEEDS, *_HOLDS, merge, report)  # in the order of the help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

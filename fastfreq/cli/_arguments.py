@@ -27,16 +27,21 @@ def add_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--data", required=True, type=Path, help="a folder of classes, a folder with labels.csv, or an .npz"
     )
-    verb.add_argument("--limit", type=int, help="take this many images, spread evenly over the data")
-    verb.add_argument("--resize", type=int, metavar="N", help="shorter side of FILE.py models' images, before the crop")
-    verb.add_argument("--crop", type=int, metavar="N", help="side of the centre crop of FILE.py models' images")
+    add_geometry(verb, " of FILE.py models' images")
     verb.add_argument("--mean", type=float, nargs="+", metavar="M", help="normalise FILE.py models inside: mean ...")
     verb.add_argument("--std", type=float, nargs="+", metavar="S", help="... and standard deviation per channel")
 
 
-def add_seed(verb: argparse.ArgumentParser) -> None:
+def add_geometry(verb: argparse.ArgumentParser, of: str = "") -> None:
+    """--limit, --resize and --crop."""
+    verb.add_argument("--limit", type=int, help="take this many images, spread evenly over the data")
+    verb.add_argument("--resize", type=int, metavar="N", help=f"shorter side{of}, before the crop")
+    verb.add_argument("--crop", type=int, metavar="N", help=f"side of the centre crop{of}")
+
+
+def add_seed(verb: argparse.ArgumentParser, of: str = "the random signs") -> None:
     """--seed."""
-    verb.add_argument("--seed", type=int, default=0, help="key of the random signs; default: %(default)s")
+    verb.add_argument("--seed", type=int, default=0, help=f"key of {of}; default: %(default)s")
 
 
 def add_device_and_out(verb: argparse.ArgumentParser) -> None:
@@ -52,23 +57,12 @@ def device_of(options: argparse.Namespace) -> str:
 
 def model_and_data(options: argparse.Namespace) -> tuple[LoadedModel, ImageData]:
     """The model on its device and the images, as `add_model`, `add_data` and `add_device_and_out` describe them."""
-    loaded = load_model(options.model, weights=options.weights)
-    model = loaded.model
-    if (options.mean is None) != (options.std is None):
-        raise ValueError("expected --mean and --std together")
-    if options.mean is not None:
-        if isinstance(model, NormalizedModel):
-            raise ValueError(f"expected no --mean, {options.model} already knows its normalisation")
-        loaded = LoadedModel(
-            NormalizedModel(model, mean=options.mean, std=options.std).eval(), loaded.name, loaded.preprocessing
-        )
-    if options.crop is not None:
+    loaded = normalised(load_model(options.model, weights=options.weights), options)
+    geometry = preprocessing_of(options)
+    if geometry is not None:
         if loaded.preprocessing is not None:
             raise ValueError(f"expected no --crop, {options.model} already knows its preprocessing")
-        geometry = Preprocessing((options.crop, options.crop), options.resize)
         loaded = LoadedModel(loaded.model, loaded.name, geometry)
-    elif options.resize is not None:
-        raise ValueError("expected --crop with --resize")
     device = device_of(options)
     loaded.model.to(device)
     classes = None
@@ -77,3 +71,24 @@ def model_and_data(options: argparse.Namespace) -> tuple[LoadedModel, ImageData]
             classes = logits_of(loaded.model(torch.zeros(1, 3, *loaded.preprocessing.size, device=device))).shape[1]
     data = load_data(options.data, preprocessing=loaded.preprocessing, limit=options.limit, num_classes=classes)
     return loaded, data
+
+
+def normalised(loaded: LoadedModel, options: argparse.Namespace) -> LoadedModel:
+    """The model with --mean and --std inside it, if given."""
+    if (options.mean is None) != (options.std is None):
+        raise ValueError("expected --mean and --std together")
+    if options.mean is None:
+        return loaded
+    if isinstance(loaded.model, NormalizedModel):
+        raise ValueError(f"expected no --mean, {loaded.name} already knows its normalisation")
+    model = NormalizedModel(loaded.model, mean=options.mean, std=options.std).eval()
+    return LoadedModel(model, loaded.name, loaded.preprocessing)
+
+
+def preprocessing_of(options: argparse.Namespace) -> Preprocessing | None:
+    """What --resize and --crop say."""
+    if options.crop is not None:
+        return Preprocessing((options.crop, options.crop), options.resize)
+    if options.resize is not None:
+        raise ValueError("expected --crop with --resize")
+    return None

@@ -32,6 +32,7 @@ __all__ = [
     "COMMON_CORRUPTIONS",
     "EXTRA_CORRUPTIONS",
     "ArrayCorruption",
+    "common_corruption",
     "corruption_report",
     "high_frequency_fraction",
     "high_frequency_mask",
@@ -137,6 +138,43 @@ def corruption_report(
                 )
             )
     return _joined(parts)
+
+
+def common_corruption(name: str, severity: int, *, seed: int = 0) -> Callable[[Tensor], Tensor]:
+    """One corruption of ImageNet-C, as a function of images for `difference_spectrum` or for training.
+
+    Images are taken as 8 bits, as the package takes them. Calls are counted: image i of all images that the function
+    was given draws from (seed, name, severity, i), so the first pass over images is what `corruption_report` makes of
+    them.
+
+    Args:
+        name: one of `COMMON_CORRUPTIONS` or `EXTRA_CORRUPTIONS`.
+        severity: 1 to 5.
+        seed: of random corruptions.
+
+    Returns:
+        A function of float images (n, c, h, w) in [0, 1] that returns the corrupted ones.
+
+    Raises:
+        ImportError: the package imagecorruptions-imaug is missing.
+        ValueError: a name or a severity that it does not have.
+
+    Source: Hendrycks, Dietterich 2019.
+    """
+    if severity not in range(1, 6):
+        raise ValueError(f"expected a `severity` from 1 to 5, got {severity}")
+    source = package_source([name], seed=seed)
+    seen = 0
+
+    def corrupt(images: Tensor) -> Tensor:
+        nonlocal seen
+        ids = torch.arange(seen, seen + len(images))
+        seen += len(images)
+        pixels = (images * 255).round() / 255
+        return source.corrupted(Chunk(pixels, torch.zeros_like(ids), ids), name, severity).to(images)
+
+    corrupt.__name__ = f"{name} of severity {severity}"
+    return corrupt
 
 
 def _joined(parts: list[CorruptionReport]) -> CorruptionReport:

@@ -8,7 +8,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fastfreq.core.channels import CriticalBandResult, Scale
+from fastfreq.core.channels import Channel, CriticalBandResult, Scale
 
 from . import _frame
 
@@ -21,13 +21,18 @@ def plot_critical_bands(result: CriticalBandResult, *, criterion: float = 0.5, s
         criterion: accuracy that defines the thresholds.
         scale: of the fit, see `CriticalBandResult.channel`.
 
-    Raises:
-        ValueError: a criterion that clean images do not reach, or that no noise reaches.
+    Where there is no channel, since clean images do not reach the criterion or no noise does, the picture says so.
     """
     figure = _frame.new_figure(10.4, 4.6)
     left, right = figure.subplots(1, 2)
     _psychometric(left, result, criterion)
-    _channel(right, result, criterion, scale)
+    try:
+        channel = result.channel(criterion=criterion, scale=scale)
+    except ValueError as error:
+        right.set_axis_off()
+        _frame.plain(right.text(0.5, 0.5, f"no channel: {error}", ha="center", va="center", wrap=True, fontsize=9))
+    else:
+        _channel(right, result, criterion, channel)
     what = "grey" if result.grayscale else "colour"
     contrast = "" if result.contrast == 1 else f", contrast {result.contrast:g}"
     name = result.details.get("model", "")
@@ -73,9 +78,8 @@ def _psychometric(axes: Axes, result: CriticalBandResult, criterion: float) -> N
     _frame.set_title(axes, "dashed: without noise; dotted: criterion; bars: 95 %", width=60, size=9)
 
 
-def _channel(axes: Axes, result: CriticalBandResult, criterion: float, scale: Scale) -> None:
+def _channel(axes: Axes, result: CriticalBandResult, criterion: float, channel: Channel) -> None:
     thresholds = result.thresholds(criterion=criterion)
-    channel = result.channel(criterion=criterion, scale=scale)
     floor = 1 / channel.ceiling
     value, low, high = (np.maximum(1 / d, floor / 1.5) for d in (thresholds.deviation, thresholds.high, thresholds.low))
     seen = np.isfinite(thresholds.deviation)

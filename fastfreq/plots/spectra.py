@@ -121,7 +121,8 @@ def _draw_slope(axes: Axes, result: SpectrumResult) -> str:
 
 def _finish(axes: Axes, label: str) -> None:
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if any(np.size(line.get_xdata()) for line in axes.lines):  # a log axis needs something above zero
+        axes.set_yscale("log")
     first, last = axes.get_xlim()
     steps = [base * 10.0**power for power in range(-5, 1) for base in (1, 2, 5)]
     axes.set_xticks([step for step in steps if first <= step <= last])
