@@ -89,15 +89,17 @@ def test_fast_takes_float32_where_values_are_resolved_and_float64_where_not(monk
     from fastfreq.layers import _values
 
     seen = []
-    original = _values._by_gram
+    original = _values._Gram.values
     monkeypatch.setattr(
-        _values, "_by_gram", lambda taps, *rest: seen.append((taps.dtype, len(rest[1]))) or original(taps, *rest)
+        _values._Gram,
+        "values",
+        lambda self, k, *rest: seen.append((self.gram.taps.dtype, len(k))) or original(self, k, *rest),
     )
     monkeypatch.setattr(_values, "_PROBE", 4)
     single, double = torch.float32, torch.float64
     for taken, spectrum in {
-        ((single, 4), (single, 16)): np.logspace(0, -1, 40),
-        ((single, 4), (double, 16)): np.logspace(0, -5, 40),
+        ((double, 4), (single, 12)): np.logspace(0, -1, 40),
+        ((double, 4), (double, 12)): np.logspace(0, -5, 40),
     }.items():
         seen.clear()
         ff.singular_values(planted(40, spectrum), input_size=GRID, accuracy="fast", padding="circular")

@@ -20,7 +20,8 @@ BLOCK_BYTES = 64 << 20  # of matrices held at a time
 _SINGLE = 2.0**-23  # spacing of float32
 _ALLOWED = 3.25e-4  # of the largest value, for "fast"; its guarantee is 3.5e-4
 _SMALL = 32  # sides below which float32 is no faster
-_PROBE = 16  # frequencies, spread evenly, that show whether most have values too small for float32
+_PROBE = 16  # frequencies, spread evenly, that show how many have values too small for float32 ...
+_WORTHWHILE = 0.15  # ... of which more than this share make float64 the quicker
 
 
 def check_accuracy(accuracy: str) -> Accuracy:
@@ -83,22 +84,30 @@ def _exact(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
 
 
 def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
-    return _by_gram(taps, symbols, symbols.frequencies.to(taps.device), progress)
+    frequencies = symbols.frequencies.to(taps.device)
+    return _Gram(taps, symbols, len(frequencies)).values(frequencies, progress)
 
 
 def _fast(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
-    """float32, and float64 at frequencies with values too small for it; float64 at once where most have some."""
+    """float32, and float64 at frequencies with values too small for it; float64 throughout where many have some."""
     frequencies = symbols.frequencies.to(taps.device)
-    if min(taps.shape[2:]) < _SMALL or len(frequencies) <= _PROBE:
+    count = len(frequencies)
+    if min(taps.shape[2:]) < _SMALL or count <= _PROBE:
         return _high(taps, symbols, progress)
-    single = taps.float()
-    probe = torch.linspace(0, len(frequencies) - 1, min(_PROBE, max(4, len(frequencies) // 16))).long()
-    if _resolved(_by_gram(single, symbols, frequencies[probe], _unseen)).double().mean() < 0.75:
-        return _high(taps, symbols, progress)
-    values = _by_gram(single, symbols, frequencies, progress)
-    again = (~_resolved(values)).nonzero()[:, 0]
-    if len(again):
-        values[:, again] = _by_gram(taps, symbols, frequencies[again], _unseen)
+    probed = torch.zeros(count, dtype=torch.bool)
+    probed[torch.linspace(0, count - 1, _PROBE).long()] = True
+    rest = frequencies[~probed]
+    double = _Gram(taps, symbols, count)
+    head = double.values(frequencies[probed])
+    values = head.new_empty(len(head), count, head.shape[2])
+    values[:, probed] = head
+    if (~_resolved(head)).double().mean() > _WORTHWHILE:
+        values[:, ~probed] = double.values(rest, progress)
+        return values
+    values[:, ~probed] = _Gram(taps.float(), symbols, count).values(rest, progress)
+    again = ~_resolved(values) & ~probed
+    if again.any():
+        values[:, again] = double.values(frequencies[again])
     return values
 
 
@@ -115,11 +124,18 @@ def _resolved(values: Tensor) -> Tensor:
     return (values[..., -1].amin(dim=0) * largest * 2 * _ALLOWED >= error) & (largest > 0)
 
 
-def _by_gram(taps: Tensor, symbols: Symbols, frequencies: Tensor, progress: Progress) -> Tensor:
-    """(g, f, r) square roots of the eigenvalues of Gram matrices, in the precision of the taps."""
-    gram = kernels.ConvGram(taps, symbols.offsets, grid=symbols.grid, count=len(frequencies))
-    each = _bytes(taps, min(taps.shape[2:]) ** 2 * 8)
-    return _in_blocks(lambda part: gram.eigenvalues(part).clamp_min(0).sqrt(), frequencies, each, progress)
+class _Gram:
+    """Square roots of the eigenvalues of Gram matrices, in the precision of the taps, at `count` frequencies."""
+
+    def __init__(self, taps: Tensor, symbols: Symbols, count: int) -> None:
+        self.gram = kernels.ConvGram(taps, symbols.offsets, grid=symbols.grid, count=count)
+        self.each = _bytes(taps, min(taps.shape[2:]) ** 2 * 8)
+
+    def values(self, frequencies: Tensor, progress: Progress = lambda _share: None) -> Tensor:
+        """(g, f, r), descending."""
+        return _in_blocks(
+            lambda part: self.gram.eigenvalues(part).clamp_min(0).sqrt(), frequencies, self.each, progress
+        )
 
 
 def _bytes(taps: Tensor, matrix: int) -> int:
@@ -128,13 +144,10 @@ def _bytes(taps: Tensor, matrix: int) -> int:
 
 
 def _in_blocks(compute: Callable[[Tensor], Tensor], frequencies: Tensor, each: int, progress: Progress) -> Tensor:
-    """(g, f, r) float64 on the host, a block of frequencies at a time."""
+    """(g, f, r) float64 on the host, from blocks of frequencies of about `BLOCK_BYTES`, none much smaller."""
+    blocks = max(1, round(len(frequencies) * each / BLOCK_BYTES))
     parts = []
-    for part in frequencies.split(max(1, BLOCK_BYTES // each)):
+    for part in frequencies.split(max(1, -(-len(frequencies) // blocks))):
         parts.append(compute(part).double().cpu())
         progress(len(part) / len(frequencies))
     return torch.cat(parts, dim=1)
-
-
-def _unseen(_share: float) -> None:
-    """Progress that is not reported."""
