@@ -1,0 +1,230 @@
+"""Singular values of convolutions against Sedghi's method in its best configuration; answers checked before timing.
+
+pytest benchmarks/bench_singular_values.py --results benchmarks/results/NAME.json
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sedghi_baseline
+import torch
+from networks import residual_network
+from torch import nn
+
+import fastfreq as ff
+from fastfreq.layers.discovery import find_convolutions
+from fastfreq.layers.symbols import conv_symbols_of
+
+THREADS = torch.get_num_threads()
+CASES = [(16, 32), (64, 32), (128, 32), (256, 16), (512, 14)]
+GUARANTEED = {"exact": 1e-13, "high": 1e-7, "fast": 3.5e-4}
+ROUNDS = {16: 15, 64: 9, 128: 5, 256: 5, 512: 3}
+
+
+def convolution(channels: int) -> nn.Conv2d:
+    torch.manual_seed(channels)
+    return nn.Conv2d(channels, channels, 3, padding=1, padding_mode="circular", bias=False)
+
+
+@pytest.mark.parametrize("accuracy", list(GUARANTEED))
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"c{c[0]}_n{c[1]}")
+def bench_one_layer(case, accuracy, paired, record):
+    """Every singular value of one 3 x 3 convolution, by accuracy."""
+    channels, n = case
+    layer = convolution(channels)
+    weight = layer.weight.detach()
+
+    def ours():
+        return ff.singular_values(layer, input_size=(n, n), accuracy=accuracy)
+
+    def theirs():
+        return sedghi_baseline.best(weight, (n, n), THREADS)
+
+    result = ours()
+    some = np.linspace(0, len(result.frequencies) - 1, 12).astype(int)
+    taps = weight.double().numpy()
+    worst = 0.0
+    for row in some:
+        ky, kx = result.frequencies[row]
+        angle = 2 * np.pi * (ky * np.arange(3)[:, None] + kx * np.arange(3)[None, :]) / n
+        truth = np.linalg.svd((taps * np.exp(1j * angle)).sum(axis=(2, 3)), compute_uv=False)
+        worst = max(worst, np.abs(result.distinct[row] - truth).max() / truth.max())
+    assert worst <= GUARANTEED[accuracy]
+    everywhere = np.sort(result.values.reshape(n * n, -1).ravel())
+    assert np.abs(everywhere - np.sort(theirs().numpy().ravel())).max() <= 1e-4 * result.norm
+    seconds, their_seconds, ratio = paired(ours, theirs, rounds=ROUNDS[channels])
+    double = sedghi_in_float64(channels, n)
+    record(
+        ours_ms=1e3 * seconds, sedghi_best_ms=1e3 * their_seconds, speedup=1 / ratio, error=worst,
+        sedghi_float64_ms=1e3 * double, speedup_over_float64=double / seconds, frequencies=len(result.frequencies),
+    )  # fmt: skip
+
+
+@functools.cache
+def sedghi_in_float64(channels: int, n: int) -> float:
+    """Median seconds of the baseline in the precision in which NumPy takes a float64 kernel; once for each case."""
+    weight = convolution(channels).weight.detach().double()
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        sedghi_baseline.best(weight, (n, n), THREADS)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
+@pytest.mark.parametrize("case", CASES[:4], ids=lambda c: f"c{c[0]}_n{c[1]}")
+def bench_sedghi_as_written(case, paired, record):
+    """The published lines against the configuration that the other figures are measured against."""
+    channels, n = case
+    weight = convolution(channels).weight.detach()
+    kernel = weight.permute(2, 3, 1, 0).contiguous().numpy()
+
+    def written():
+        return sedghi_baseline.as_written(kernel, (n, n))
+
+    def best():
+        return sedghi_baseline.best(weight, (n, n), THREADS)
+
+    np.testing.assert_allclose(np.sort(written().ravel()), np.sort(best().numpy().ravel()), atol=1e-4)
+    seconds, best_seconds, ratio = paired(written, best, rounds=3)
+    record(as_written_ms=1e3 * seconds, sedghi_best_ms=1e3 * best_seconds, times_slower=ratio)
+
+
+def bench_largest_value_only(paired, record):
+    """The spectral norm alone: against all values by Sedghi's method."""
+    layer = convolution(512)
+    weight = layer.weight.detach()
+
+    def ours():
+        return float(ff.spectral_norm(layer, input_size=(14, 14)).detach())
+
+    def theirs():
+        return float(sedghi_baseline.best(weight, (14, 14), THREADS).max())
+
+    error = abs(ours() / theirs() - 1)
+    assert error <= 1e-5  # theirs is float32
+    seconds, their_seconds, ratio = paired(ours, theirs, rounds=3)
+    record(ours_ms=1e3 * seconds, sedghi_best_ms=1e3 * their_seconds, speedup=1 / ratio, error=error)
+
+
+def bench_largest_value_against_gram_iteration(paired, record):
+    """The spectral norm alone: against Gram iteration on the matrix of every distinct frequency."""
+    layer = convolution(512)
+    symbols = conv_symbols_of(layer, input_size=(14, 14))
+    norm = float(ff.spectral_norm(layer, input_size=(14, 14)).detach())
+    figures = {}
+
+    def theirs():
+        matrices = ff.kernels.conv_symbols(
+            symbols.taps.detach(), symbols.offsets, symbols.frequencies, grid=symbols.grid
+        )[0]
+        for iterations in range(1, 20):
+            figures["bound"] = float(gram_iteration(matrices, iterations).max())
+            if figures["bound"] <= norm * (1 + 1e-3):
+                figures["iterations"] = iterations
+                break
+
+    theirs()
+    iterations = figures["iterations"]
+
+    def once():
+        matrices = ff.kernels.conv_symbols(
+            symbols.taps.detach(), symbols.offsets, symbols.frequencies, grid=symbols.grid
+        )[0]
+        return float(gram_iteration(matrices, iterations).max())
+
+    assert norm * (1 - 1e-5) <= once() <= norm * (1 + 1e-3)
+    seconds, their_seconds, ratio = paired(
+        lambda: float(ff.spectral_norm(layer, input_size=(14, 14)).detach()), once, rounds=3
+    )
+    record(ours_ms=1e3 * seconds, gram_iteration_ms=1e3 * their_seconds, speedup=1 / ratio, iterations=iterations)
+
+
+def gram_iteration(matrices: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Upper bounds of spectral norms, (f,): Delattre et al. 2023, Algorithm 1, written from its definition."""
+    log_scale = torch.zeros(len(matrices))
+    for _ in range(iterations):
+        norms = torch.linalg.matrix_norm(matrices)
+        log_scale = 2 * (log_scale + norms.log())
+        matrices = matrices / norms[:, None, None]
+        matrices = matrices.mH @ matrices
+    return ((torch.linalg.matrix_norm(matrices).log() + log_scale) / 2**iterations).exp()
+
+
+def resnet50_baseline(model: nn.Module) -> list[torch.Tensor]:
+    """All frequencies of every k > 1 layer; 1 x 1 layers once, which the method as published does not do."""
+    values = []
+    for layer in find_convolutions(model, (3, 224, 224))[0]:
+        symbols = conv_symbols_of(layer.module, input_size=layer.input_size)
+        taps = symbols.taps.detach()
+        if symbols.constant:
+            values.append(torch.linalg.svdvals(taps[0, 0]))
+            continue
+        every = torch.cartesian_prod(*(torch.arange(n) for n in symbols.grid))
+        for part in every.split(max(1, (256 << 20) // (taps[0, 0].numel() * 8))):
+            matrices = ff.kernels.conv_symbols(taps, symbols.offsets, part, grid=symbols.grid)[0]
+            values.append(sedghi_baseline.split(torch.linalg.svdvals, matrices, THREADS))
+    return values
+
+
+@pytest.fixture(scope="module")
+def sedghi_resnet50() -> tuple[float, float]:
+    """(largest value, seconds) of the baseline on a whole network: minutes, so once in a run."""
+    model = residual_network("resnet50").eval()
+    start = time.perf_counter()
+    values = resnet50_baseline(model)
+    return max(float(v.max()) for v in values), time.perf_counter() - start
+
+
+@pytest.mark.parametrize("accuracy", ["high", "fast"])
+def bench_resnet50(accuracy, sedghi_resnet50, benchmark, record):
+    """All 53 convolutions of a ResNet-50 at 224 x 224, as they are padded."""
+    model = residual_network("resnet50").eval()
+    largest, their_seconds = sedghi_resnet50
+    results = []
+    benchmark.pedantic(
+        lambda: results.append(ff.singular_values(model, input_size=(3, 224, 224), accuracy=accuracy)), rounds=3
+    )
+    assert len(results[0]) == 53
+    assert abs(max(results[0].norms.values()) / largest - 1) <= 1e-4
+    seconds = benchmark.stats.stats.median
+    record(ours_s=seconds, sedghi_best_s=their_seconds, speedup=their_seconds / seconds, layers=len(results[0]))
+
+
+_MEMORY = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import fastfreq as ff
+from networks import residual_network
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+torch.set_num_threads(2)
+model = residual_network("resnet50").eval()
+before = peak()
+ff.singular_values(model, input_size=(3, 224, 224), accuracy="high")
+print(peak(), before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory as Linux tells it")
+def bench_resnet50_peak_memory(benchmark, record):
+    """Peak resident memory of the whole process, in MiB."""
+    peaks = []
+
+    def run():
+        folder = str(__file__).rsplit("/", 1)[0]
+        done = subprocess.run([sys.executable, "-c", _MEMORY, folder], capture_output=True, text=True, check=True)
+        peaks.extend(float(v) for v in done.stdout.split())
+
+    benchmark.pedantic(run, rounds=1)
+    record(peak_mib=peaks[0], before_mib=peaks[1])
+    assert peaks[0] < 2048
