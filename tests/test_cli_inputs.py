@@ -159,6 +159,7 @@ def test_mistakes_end_in_one_line(job, capsys):
         (["components", *MODEL, "--shard", "x"], "--shard as I/N"),
         (["classes", *MODEL, "--share", "0"], "--share above 0"),
         (["corruptions", *MODEL, "--baseline-weights", "x"], "--baseline with --baseline-weights"),
+        (["corruptions", *MODEL, "--folder", "photos", "--limit", "3"], "no --limit with --folder"),
         (["spectrum", "--data", "photos"], "one shape"),
         (["spectrum", "--data", "nets.py"], "expected a folder of images or an .npz"),
         (["spectrum", "--data", "photos", "--corruption", "fog", "--against", "photos"], "got both"),

@@ -39,6 +39,8 @@ def add(verbs: _arguments.Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, save, draw."""
+    if options.folder is not None and options.limit is not None:
+        raise ValueError("expected no --limit with --folder, whose images belong to all of --data by their number")
     loaded, data = _arguments.model_and_data(options)
     baseline = None
     if options.baseline is not None:

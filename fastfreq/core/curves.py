@@ -219,6 +219,15 @@ class BandCurve:
         columns["distance"] = self.distance
         return _tables.from_columns(columns)
 
+    def summary(self) -> list[dict[str, Any]]:
+        """In short: one row per bandwidth with the accuracy, every other metric, and the distance."""
+        columns: dict[str, Any] = {self.axis: self.bandwidths}
+        columns |= {"accuracy": self.accuracy, "accuracy_low": self.low, "accuracy_high": self.high}
+        for name in self.sums:
+            columns[name] = self.metric(name)
+            columns[f"{name}_low"], columns[f"{name}_high"] = self.interval(name)
+        return _tables.from_columns(columns | {"L2 distance per channel": self.distance})
+
     def to_dataframe(self) -> pd.DataFrame:
         """`table` as a data frame."""
         return import_pandas().DataFrame(self.table())

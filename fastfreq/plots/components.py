@@ -32,6 +32,8 @@ def plot_components(result: ComponentCurves) -> Figure:
     right.set_ylabel("share of the images")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8, loc="best")
+    name = result.details.get("model", "")
+    _frame.set_heading(figure, f"{name}: images split into a low and a high part at radius r", width=110)
     rule = "<=" if result.inclusive else "<"
     clipped = ", both parts clipped to [0, 1]" if result.clip else ""
     _frame.set_caption(figure, f"{result.n_images:,} images; low part: frequencies {rule} r{clipped}.", width=90)

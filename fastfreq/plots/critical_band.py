@@ -23,7 +23,7 @@ def plot_critical_bands(result: CriticalBandResult, *, criterion: float = 0.5, s
 
     Where there is no channel, since clean images do not reach the criterion or no noise does, the picture says so.
     """
-    figure = _frame.new_figure(10.4, 4.6)
+    figure = _frame.new_figure(11.2, 4.6)
     left, right = figure.subplots(1, 2)
     _psychometric(left, result, criterion)
     try:
@@ -74,7 +74,8 @@ def _psychometric(axes: Axes, result: CriticalBandResult, criterion: float) -> N
     axes.set_xlabel("standard deviation of the noise, pixels of [0, 1]")
     axes.set_ylabel("accuracy")
     axes.grid(alpha=0.25)
-    axes.legend(title="band, cycles per image", fontsize=8, title_fontsize=8, loc="lower left", framealpha=0.8)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}  # curves may be anywhere
+    axes.legend(title="band, cycles\nper image", fontsize=8, title_fontsize=8, frameon=False, **beside)
     _frame.set_title(axes, "dashed: without noise; dotted: criterion; bars: 95 %", width=60, size=9)
 
 

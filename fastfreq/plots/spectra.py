@@ -47,7 +47,8 @@ def plot_spectrum(result: SpectrumResult) -> Figure:
     fitted = _draw_slope(panels[-1], result)
     _finish(panels[-1], _label(result))
     seen = f" of {result.seen:,}" if result.seen != result.count else ""
-    heading = f"spectrum of {result.subject}, {result.count:,}{seen} images\n{fitted}"
+    model = f"{result.details['model']}: " if "model" in result.details else ""
+    heading = f"{model}spectrum of {result.subject}, {result.count:,}{seen} images\n{fitted}"
     _frame.set_heading(figure, heading, width=100 if with_map else 64)
     grey = " Grey: nothing there." if np.isnan(logs).any() else ""
     edge = (
