@@ -46,5 +46,6 @@ def plot_fourier_attack(result: FourierAttackResult) -> Figure:
         figure,
         f"{len(result.frequencies):,} queries ({result.convention.name}), the same order for every image: "
         f"{result.order}. Band: 95 % interval.{grey}",
+        width=100,
     )
     return figure
