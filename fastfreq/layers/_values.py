@@ -77,8 +77,7 @@ def _without_zeros(taps: Tensor) -> Tensor:
 
 def _exact(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
     def of(frequencies: Tensor) -> Tensor:
-        matrices = kernels.conv_symbols(taps, symbols.offsets, frequencies, grid=symbols.grid)
-        return kernels.channel_singular_values(matrices)
+        return kernels.conv_singular_values(taps, symbols.offsets, frequencies, grid=symbols.grid)
 
     return _in_blocks(of, symbols.frequencies.to(taps.device), _bytes(taps, math.prod(taps.shape[2:]) * 16), progress)
 

@@ -1,7 +1,7 @@
 """Compiled operations behind fastfreq, each with a plain torch reference."""
 
 from .band_noise import band_noise, gaussian_noise
-from .channel_svd import channel_singular_values, channel_svd
+from .channel_svd import channel_singular_values, channel_svd, conv_singular_values
 from .conv_gram import ConvGram, conv_gram
 from .conv_symbols import conv_symbols
 from .filter_bands import filter_bands
@@ -16,6 +16,7 @@ __all__ = [
     "band_noise",
     "channel_singular_values",
     "channel_svd",
+    "conv_singular_values",
     "conv_gram",
     "conv_symbols",
     "filter_bands",

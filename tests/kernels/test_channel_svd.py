@@ -168,3 +168,16 @@ def test_gpu_decomposes(shape, dtype, kind):
     eye = torch.eye(min(shape), dtype=dtype).expand(len(A), -1, -1)
     torch.testing.assert_close(u.mH @ u, eye, rtol=0, atol=allowed)
     torch.testing.assert_close(vh @ vh.mH, eye, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 5, 4), (2, 4, 3, 7), (1, 1, 1, 1)])
+def test_values_of_a_convolution_are_those_of_its_matrices(shape, monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    taps = torch.randn(shape, generator=generator, dtype=torch.float64)
+    offsets = torch.randint(-4, 5, (shape[1], 2), generator=generator)
+    frequencies = torch.cartesian_prod(torch.arange(7), torch.arange(5))
+    monkeypatch.setattr(sys.modules["fastfreq_kernels.channel_svd"], "_CACHED", 1000)  # several parts in each thread
+    values = kernels.conv_singular_values(taps, offsets, frequencies, grid=(7, 5))
+    angle = 2 * np.pi * (frequencies.numpy() / np.array([7, 5])) @ offsets.numpy().T
+    matrices = np.einsum("ft,gtab->gfab", np.exp(1j * angle), taps.numpy())
+    np.testing.assert_allclose(values, np.linalg.svd(matrices, compute_uv=False), atol=1e-13 * shape[1])
