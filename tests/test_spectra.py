@@ -184,4 +184,4 @@ def test_figures_show_every_panel():
     from fastfreq import plots
 
     figure = plots.plot_spectra({"one": result, "$two": result})
-    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["one", "$two"]
+    assert [text.get_text() for text in figure.axes[3].get_legend().get_texts()] == ["one", "$two"]

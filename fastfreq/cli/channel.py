@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         print(_channel_text(result.channel(criterion=options.criterion, scale=options.scale)))
     except ValueError as error:  # clean images do not reach the criterion, or no noise does
-        print(f"no channel: {error}")
+        print(f"no channel: {error} (--criterion, --deviations)")
     _results.draw(options.out / f"{file}.png", lambda: result.plot(criterion=options.criterion, scale=options.scale))
     return 0
 

@@ -30,7 +30,7 @@ def plot_critical_bands(result: CriticalBandResult, *, criterion: float = 0.5, s
         channel = result.channel(criterion=criterion, scale=scale)
     except ValueError as error:
         right.set_axis_off()
-        _frame.plain(right.text(0.5, 0.5, f"no channel: {error}", ha="center", va="center", wrap=True, fontsize=9))
+        _frame.set_title(right, f"no channel: {error}", width=60, size=9)
     else:
         _channel(right, result, criterion, channel)
     what = "grey" if result.grayscale else "colour"

@@ -70,7 +70,7 @@ def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
     if len(kinds) > 1:
         raise ValueError("expected spectra of one kind, got magnitudes and powers")
     maps = {name: _log(result.map) for name, result in results.items() if result.shape is not None}
-    rows, columns = _frame.grid(len(maps) + 1, most=4)
+    rows, columns = _frame.grid(len(maps) + 2, most=4 if len(maps) < 12 else 5)
     tallest = max((_frame.map_height((m.shape[0], m.shape[1]), 2.8) for m in maps.values()), default=2.8)
     figure = _frame.new_figure(3.2 * columns + 1.2, (tallest + 0.9) * rows)
     panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
@@ -91,7 +91,7 @@ def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
     for axes in panels[len(maps) + 1 :]:
         axes.set_axis_off()
     names = [str(k) for k in range(len(handles))]  # set below, since a legend drops names that start with "_"
-    legend = panels[len(maps)].legend(handles, names, frameon=False, fontsize=8)
+    legend = panels[len(maps) + 1].legend(handles, names, frameon=False, fontsize=8, loc="center left")
     for text, name in zip(legend.get_texts(), results, strict=True):
         _frame.plain(text).set_text(name)
     return figure
