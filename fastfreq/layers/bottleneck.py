@@ -17,8 +17,9 @@ from ._latent import layer_symbols
 from ._values import Accuracy
 from .activations import MEMORY, Watched, measure_activations
 from .cyclic import CyclicConv, pooling_eigenvalues
-from .discovery import _evaluation, find_convolutions
+from .discovery import evaluation, find_convolutions
 from .ranks import FLOOR, SMALLEST_GAP, kept_values
+from .residual import block_spectra, find_blocks
 from .singular_values import singular_values
 from .symbols import Symbols
 
@@ -29,6 +30,7 @@ def bottleneck(
     input_size: Sequence[int],
     images: Tensor | None = None,
     layers: Sequence[str] | None = None,
+    residual: bool = False,
     accuracy: Accuracy = "high",
     floor: float = FLOOR,
     smallest_gap: float = SMALLEST_GAP,
@@ -50,6 +52,10 @@ def bottleneck(
         images: (n, c, height, width) as the model takes them, to measure the second moments of the layers' inputs at
             each frequency and how they lie to what the layers keep (`LayerActivations`); None for weights alone.
         layers: names of the layers to do; None for all.
+        residual: also the residual blocks, each as its branch and as the branch plus what it is added to, with
+            element-wise functions taken as the identity and every layer as circular; entries of their own after the
+            branch's last convolution, in `BottleneckResult.blocks`. Sums that are no such block are in
+            ``result.spectrum.skipped``.
         accuracy: of the singular values, as in `singular_values`.
         floor: see `kept_values`.
         smallest_gap: see `kept_values`.
@@ -60,8 +66,9 @@ def bottleneck(
         progress: show a progress bar.
 
     Raises:
-        ValueError: a bad argument, weights that are not finite, a model without convolutions; images of another
-            size or not finite; a layer of which not one frequency fits into `memory`.
+        ValueError: a bad argument, with `residual` a model that torch.fx cannot trace, weights that are not finite,
+            a model without convolutions; images of another size or not finite; a layer of which not one frequency
+            fits into `memory`.
         TypeError: a module without usable weights.
 
     Source: Wen and Jacot 2024, "Which Frequencies do CNNs Need? Emergent Bottleneck Structure in Feature Learning"
@@ -77,6 +84,9 @@ def bottleneck(
         )  # fmt: skip
         if isinstance(spectrum, LayerSpectrum):
             raise ValueError("expected a model, got one convolution; use singular_values for it")
+    blocks: tuple[str, ...] = ()
+    if residual and not cyclic:
+        spectrum, blocks = _with_blocks(model, spectrum)
     if not spectrum:
         raise ValueError(f"expected a model with convolutions, {type(model).__name__} has none that could be taken")
     modules = dict(model.named_modules())
@@ -87,16 +97,38 @@ def bottleneck(
     activations = {}
     if images is not None:
         _check_images(images, tuple(input_size))
-        with _evaluation(model):
+        with evaluation(model):
             watched = _watched(model, spectrum, kept)
             activations = measure_activations(model, images, watched, batch_size=batch_size, memory=memory)
     return BottleneckResult(
         spectrum=spectrum,
         kept=kept,
         pooling={name: _pooling(layer, cyclic.get(name)) for name, layer in spectrum.layers.items()},
-        norms={name: _norms(modules[name]) for name in spectrum},
+        norms={name: _norms(modules[name]) for name in spectrum if name not in blocks},
         activations=activations,
+        blocks=blocks,
     )
+
+
+def _with_blocks(model: nn.Module, spectrum: ModelSpectrum) -> tuple[ModelSpectrum, tuple[str, ...]]:
+    """The spectrum with each residual block after the last layer of its branch, and the names of these entries."""
+    blocks, skipped = find_blocks(model, spectrum.input_size)
+    layers = dict(spectrum.layers)
+    for block in blocks:
+        if block.after not in spectrum:
+            continue  # not among the layers asked for
+        try:
+            found = block_spectra(block)
+        except (ValueError, TypeError) as error:
+            skipped.append((block.name, "residual block", str(error)))
+            continue
+        order = list(layers)
+        at = order.index(block.after) + 1
+        entries = [*[(n, layers[n]) for n in order[:at]], *found.items(), *[(n, layers[n]) for n in order[at:]]]
+        layers = dict(entries)
+    names = tuple(name for name in layers if name not in spectrum)
+    every = dataclasses.replace(spectrum, layers=layers, skipped=(*spectrum.skipped, *skipped))
+    return every, names
 
 
 def _check_images(images: Tensor, input_size: tuple[int, ...]) -> None:

@@ -98,7 +98,7 @@ def _watch(
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     zeros = torch.zeros(1, *(int(n) for n in input_size), dtype=example.dtype, device=example.device)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_evaluation(model))
+        stack.enter_context(evaluation(model))
         for module in watched:
             stack.callback(module.register_forward_hook(after).remove)
         for module in model.modules():
@@ -116,7 +116,8 @@ def _watch(
 
 
 @contextlib.contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; afterwards each module in its own mode again."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -146,7 +147,7 @@ def _understood(module: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module, st
     totals = [max((-(-n // s) - 1) * s + dil * (k - 1) + 1 - n, 0) for n, k, s, dil in geometry]
     same = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
     rest = (module.stride, 0, module.dilation, module.groups)
-    with torch.no_grad(), _evaluation(module):
+    with torch.no_grad(), evaluation(module):
         seen = module(x) - module(torch.zeros_like(x))
         if _agree(convolve(x, weight, None, module.stride, module.padding, *rest[2:]), seen):
             return module, ""

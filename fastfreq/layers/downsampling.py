@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastfreq.core import _checks
 from fastfreq.core.downsampling import DownsamplingSuggestion, LayerDownsampling
+from fastfreq.core.pixels import split_normalization
 
 from ._coarse import CoarseConv, PlainConv, coarse_model, interpolated, interpolation, multiply_adds
 from .discovery import find_convolutions
@@ -71,7 +72,7 @@ def suggest_downsampling(
     applied = {name: layer.stride for name, layer in chosen.items() if layer.stride > 1 and layer.pays}
     coarse = coarse_model(model, sizes, applied)
     return DownsamplingSuggestion(
-        model=type(model).__name__,
+        model=type(split_normalization(model)[0]).__name__,
         input_size=tuple(images.shape[1:]),
         energy=float(energy),
         layers=chosen,

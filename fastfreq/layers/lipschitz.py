@@ -82,7 +82,7 @@ def lipschitz_bound(model: nn.Module, *, input_size: Sequence[int]) -> Lipschitz
         graph = fx.symbolic_trace(model)
     except Exception as error:
         raise ValueError(f"expected a model that torch.fx can trace, {type(model).__name__} raised: {error}") from error
-    _note_shapes(graph, tuple(input_size))
+    note_shapes(graph, tuple(input_size))
     walk = _Walk(dict(graph.named_modules()), {layer.name: layer for layer in found})
     for node in graph.graph.nodes:
         walk.visit(node)
@@ -91,7 +91,7 @@ def lipschitz_bound(model: nn.Module, *, input_size: Sequence[int]) -> Lipschitz
     return LipschitzBound(bound, log / math.log(10), tuple(walk.rows))
 
 
-def _note_shapes(graph: fx.GraphModule, input_size: tuple[int, ...]) -> None:
+def note_shapes(graph: fx.GraphModule, input_size: tuple[int, ...]) -> None:
     """Run the graph once on zeros: `node.meta["tensor_meta"]` then has each result's shape."""
     example = next((p for p in graph.parameters() if p.is_floating_point()), torch.zeros(()))
     modes = {module: module.training for module in graph.modules()}

@@ -45,7 +45,7 @@ def plot_activations(result: BottleneckResult) -> Figure:
     panels[3].set_ylabel("directions\nat a frequency")
     for axes in panels[1:]:
         axes.grid(axis="y", alpha=0.25)
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 0.98), ncols=3, frameon=False)
     step = -(-len(names) // 60)
     panels[3].set_xticks(places[::step])
     panels[3].set_xticklabels(names[::step], rotation=60, ha="right", fontsize=7)

@@ -24,13 +24,14 @@ def plot_downsampling(suggestion: DownsamplingSuggestion) -> Figure:
     grids.plot(places, [max(layer.crop) for layer in layers], "o", markersize=4, label="holds the energy")
     applied = [i for i, name in enumerate(names) if name in suggestion.strides]
     coarse = [-(-max(layers[i].size) // layers[i].stride) for i in applied]
-    grids.plot(applied, coarse, "D", markersize=5, markerfacecolor="none", label="applied")
+    if applied:
+        grids.plot(applied, coarse, "D", markersize=5, markerfacecolor="none", label="applied")
     grids.set_yscale("log", base=2)
     grids.yaxis.set_major_formatter("{x:g}")
-    grids.set_ylabel("longer side of the output's grid, pixels")
+    grids.set_ylabel("longer side of the\noutput's grid, pixels")
     for axes in (losses, grids):
         axes.grid(axis="y", alpha=0.25)
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 0.98), ncols=5, frameon=False)
     step = -(-len(names) // 60)
     grids.set_xticks(places[::step])
     grids.set_xticklabels(names[::step], rotation=60, ha="right", fontsize=7)
@@ -50,4 +51,4 @@ def _losses(axes: Axes, suggestion: DownsamplingSuggestion) -> None:
         axes.plot(range(len(values)), values, marker, color=colour, markersize=4, label=f"every {stride} pixels")
     axes.axhline(1 - suggestion.energy, color=_frame.COLOURS[1], linewidth=1.4, label="allowed")
     axes.set_yscale("log")
-    axes.set_ylabel("share of the output's energy lost")
+    axes.set_ylabel("share of the\noutput's energy lost")
