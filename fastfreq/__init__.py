@@ -20,11 +20,11 @@ from .core.pixels import NormalizedModel
 from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
-from .data import ImageData, load_data
+from .data import ImageData, load_data, load_images
 from .inputs.attacks import FGSM, PGD, adversarial_spectrum
 from .inputs.bands import filter_curve
 from .inputs.components import component_curves, split_components
-from .inputs.corruptions import ArrayCorruption, corruption_report
+from .inputs.corruptions import ArrayCorruption, common_corruption, corruption_report
 from .inputs.critical_band import critical_band_masking
 from .inputs.dominant_frequencies import dominant_frequencies
 from .inputs.feature_spectra import feature_spectra
@@ -118,9 +118,11 @@ __all__ = [
     "CONVENTIONS",
     # models and images
     "ArrayCorruption",
+    "common_corruption",
     "NormalizedModel",
     "load_model",
     "load_data",
+    "load_images",
     "ImageData",
     # the compiled operations
     "kernels",

@@ -302,6 +302,13 @@ def test_named_corruptions_come_from_the_package(setting, monkeypatch, make_imag
     again = ff.corruption_report(net, images, labels, corruptions=["glass", "rain"], severities=(1, 2), seed=3)
     np.testing.assert_array_equal(first.fractions, again.fractions[::-1])
     assert np.isfinite(first.fractions).all() and first.source == "imagecorruptions"
+    one = ff.common_corruption("glass", 2, seed=3)
+    bytes_first = (images * 255).round() / 255
+    changed = torch.cat([one(images[:1]), one(images[1:])]) - bytes_first  # calls are counted
+    expected = corruptions.high_frequency_fraction(changed).numpy()
+    np.testing.assert_array_equal(expected, first.fractions[1, 1])
+    with pytest.raises(ValueError, match="`severity` from 1 to 5, got 0"):
+        ff.common_corruption("glass", 0)
     with pytest.raises(ValueError, match=r"corruptions of \['rain', 'glass'\], got 'hail'"):
         ff.corruption_report(net, images, labels, corruptions=["hail"])
     with pytest.raises(ValueError, match=r"at least 32 x 32, got .* \(11, 14, 3\)"):

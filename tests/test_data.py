@@ -243,3 +243,23 @@ def test_real_photographs(shared_data):
     images, labels = gathered(data)
     assert images.shape == (8, 3, 224, 224) and labels.tolist() == [0, 125, 250, 375, 500, 625, 750, 875]
     assert not data.skipped and 60 < images.float().mean() < 190
+
+
+def test_images_without_labels_of_any_sizes(tmp_path):
+    sizes = [(9, 12), (9, 12), (7, 5), (9, 12)]
+    for i, size in enumerate(sizes):
+        path = tmp_path / ("deep/er" if i % 2 else "flat") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((*size, 3), 10 * i, dtype=np.uint8)).save(path)
+    (tmp_path / "notes.txt").write_text("no image")
+    data = ff.load_images(tmp_path)
+    batches = [images for images, _ in data]
+    assert [tuple(b.shape) for b in batches] == [(3, 3, 9, 12), (1, 3, 7, 5)]  # by name, a batch for every size
+    assert [int(image[0, 0, 0]) for batch in batches for image in batch] == [10, 30, 0, 20]
+    assert len(ff.load_images(tmp_path, limit=2)) == 2
+    assert ff.image_spectrum(data, side=5).count == 4
+    with pytest.raises(ValueError, match=r"expected images in .*, found none with a suffix of \.bmp"):
+        (tmp_path / "empty").mkdir()
+        ff.load_images(tmp_path / "empty")
+    with pytest.raises(ValueError, match="positive `limit`"):
+        ff.load_images(tmp_path, limit=0)
