@@ -32,7 +32,7 @@ def plot_corruptions(report: CorruptionReport) -> Figure:
     right.set_xlabel("share of energy at high frequencies (dotted: white noise)")
     right.grid(alpha=0.25)
     names = [report.details[key] for key in ("model", "baseline") if key in report.details]
-    _frame.set_heading(figure, f"{' against '.join(names)}: {report.source} corruptions", width=110)
+    _frame.set_heading(figure, f"{' against '.join(names)} under corruptions ({report.source})", width=110)
     _frame.set_caption(
         figure, f"{report.n_images:,} images, mean over severities on the right. Clean: {report.clean_accuracy:.3f}."
     )
