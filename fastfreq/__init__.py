@@ -3,6 +3,8 @@
 import fastfreq_kernels as kernels
 
 from .core.activations import LayerActivations
+from .core.attenuation import ball_attenuation, sphere_attenuation
+from .core.averaging_curve import PostAveragingCurve
 from .core.bottleneck import BottleneckResult, LatentEdit, RepresentationCost
 from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
@@ -32,6 +34,8 @@ from .inputs.fourier_attack import fourier_attack
 from .inputs.gradient import gradient_heatmap
 from .inputs.heatmap import heatmap
 from .inputs.noise import noise_curve
+from .inputs.post_averaging import PostAveraging
+from .inputs.post_averaging_curve import post_averaging_curve
 from .inputs.spectra import difference_spectrum, image_spectrum
 from .layers.bottleneck import bottleneck
 from .layers.clipping import clip_singular_values
@@ -60,6 +64,11 @@ __all__ = [
     "adversarial_spectrum",
     "FGSM",
     "PGD",
+    # what defends a model
+    "PostAveraging",
+    "post_averaging_curve",
+    "sphere_attenuation",
+    "ball_attenuation",
     # which frequencies a model needs
     "filter_curve",
     "noise_curve",
@@ -110,6 +119,7 @@ __all__ = [
     "DownsamplingSuggestion",
     "ComponentCurves",
     "FourierAttackResult",
+    "PostAveragingCurve",
     "CorruptionReport",
     "CorruptionFit",
     "load",

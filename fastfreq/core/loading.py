@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import store
+from .averaging_curve import PostAveragingCurve
 from .bottleneck import BottleneckResult, LatentEdit
 from .channels import CriticalBandResult
 from .components import ComponentCurves
@@ -34,6 +35,7 @@ Result = (
     | CorruptionReport
     | BandCurve
     | ComponentCurves
+    | PostAveragingCurve
     | FourierAttackResult
 )
 _KINDS: dict[str, type[Result]] = {
@@ -51,6 +53,7 @@ _KINDS: dict[str, type[Result]] = {
     "downsampling": DownsamplingSuggestion,
     "corruptions": CorruptionReport,
     "components": ComponentCurves,
+    "post_averaging": PostAveragingCurve,
     "fourier_attack": FourierAttackResult,
 }
 

@@ -208,13 +208,13 @@ def adversarial_spectrum(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"expected a positive `batch_size`, got {batch_size}")
     network = _network(model, channels_last=channels_last, device=device)
-    run = _resolve(attack, model, eps)
+    run = resolve_attack(attack, model, eps)
     stream = ImageStream(images, labels, first_image=first_image, shard=shard, skip=frozenset())
     first = stream.peek(1)
     if first is None:
         raise ValueError("expected at least one image, got none")
     each = batch_size or (64 if first.images[0, 0].numel() <= 128 * 128 else 8)
-    sums, seen = SpectrumSums(kind, f"what {_named(attack, eps)} adds", None), 0
+    sums, seen = SpectrumSums(kind, f"what {attack_name(attack, eps)} adds", None), 0
     with tqdm(total=stream.total, unit="img", desc="attack", disable=not progress) as bar:
         for chunk in stream.chunks(each):
             here = Chunk(*(t.to(network.device) for t in chunk))
@@ -257,7 +257,7 @@ def _check_radius(eps: float) -> None:
         raise ValueError(f"expected a positive radius `eps` in pixels of [0, 1], such as 8 / 255, got {eps!r}")
 
 
-def _resolve(attack: Any, model: nn.Module, eps: float | None) -> Callable[[Network, Chunk], Tensor]:
+def resolve_attack(attack: Any, model: nn.Module, eps: float | None) -> Callable[[Network, Chunk], Tensor]:
     """One way to call any attack: (network, images with labels) -> adversarial images, checked."""
     if isinstance(attack, (FGSM, PGD)):
         if eps is not None:
@@ -265,7 +265,7 @@ def _resolve(attack: Any, model: nn.Module, eps: float | None) -> Callable[[Netw
         return attack.perturb
     if not callable(attack):
         raise TypeError(f"expected an attack that can be called, got {type(attack).__name__}")
-    foreign = _foolbox(attack, model, eps) if _is_foolbox(attack) else attack
+    foreign = _foolbox(attack, model, eps) if is_foolbox(attack) else attack
     if foreign is attack and eps is not None:
         raise ValueError(f"expected `eps` inside the attack, {type(attack).__name__} takes none; leave `eps` out")
 
@@ -283,7 +283,7 @@ def _resolve(attack: Any, model: nn.Module, eps: float | None) -> Callable[[Netw
     return run
 
 
-def _named(attack: Any, eps: float | None) -> str:
+def attack_name(attack: Any, eps: float | None) -> str:
     """For people, and to tell results of different attacks apart: class or function and radius, no address."""
     name = getattr(attack, "__name__", type(attack).__name__)
     if isinstance(attack, (FGSM, PGD)):
@@ -291,7 +291,7 @@ def _named(attack: Any, eps: float | None) -> str:
     return name if eps is None else f"{name} of radius {eps:.4g}"
 
 
-def _is_foolbox(attack: Any) -> bool:
+def is_foolbox(attack: Any) -> bool:
     """Whether it is called as foolbox's attacks are: (model, inputs, criterion, *, epsilons)."""
     try:
         parameters = inspect.signature(attack).parameters

@@ -20,6 +20,7 @@ from .fourier_attack import plot_fourier_attack
 from .gallery import plot_basis_gallery
 from .latent import plot_latent_edit
 from .maps import plot_comparison, plot_effective_eps, plot_heatmap, plot_heatmaps, plot_layers
+from .post_averaging import plot_post_averaging
 from .singular import plot_layer_spectrum, plot_model_spectrum
 from .spectra import plot_spectra, plot_spectrum
 
@@ -45,6 +46,7 @@ __all__ = [
     "plot_layer_spectrum",
     "plot_layers",
     "plot_model_spectrum",
+    "plot_post_averaging",
     "plot_radial",
     "plot_sensitivity",
     "plot_spectra",
