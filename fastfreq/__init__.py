@@ -46,6 +46,7 @@ from .layers.lipschitz import LipschitzBound, lipschitz_bound
 from .layers.penalties import SpectralPenalty
 from .layers.ranks import decay_schedule, parameter_norm, representation_cost
 from .layers.singular_values import singular_values
+from .layers.smoothing import KernelSmoothnessPenalty, kernel_high_frequency, smooth_kernels, smoothing_response
 from .layers.spectral_norms import spectral_norm, spectral_norms
 from .layers.vectors import SingularVectors, singular_vectors
 from .layers.zero_padding import zero_padded_norm
@@ -84,6 +85,10 @@ __all__ = [
     "clip_singular_values",
     "SpectralPenalty",
     "lipschitz_bound",
+    "kernel_high_frequency",
+    "smooth_kernels",
+    "smoothing_response",
+    "KernelSmoothnessPenalty",
     "bottleneck",
     "edit_latent",
     "suggest_downsampling",
