@@ -24,6 +24,7 @@ from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data, load_images
 from .inputs.attacks import FGSM, PGD, adversarial_spectrum
+from .inputs.augmentation import FourierAugmentation
 from .inputs.bands import filter_curve
 from .inputs.components import component_curves, split_components
 from .inputs.corruptions import ArrayCorruption, common_corruption, corruption_report
@@ -66,6 +67,7 @@ __all__ = [
     "FGSM",
     "PGD",
     # what defends a model
+    "FourierAugmentation",
     "PostAveraging",
     "post_averaging_curve",
     "sphere_attenuation",
