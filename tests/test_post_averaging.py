@@ -169,6 +169,9 @@ def test_every_measurement_takes_it(make_net, make_images):
     first = ff.filter_curve(model, images, labels, bandwidths=(3,), shard=(0, 2))
     with pytest.raises(ValueError, match="shards of one model"):
         first + ff.filter_curve(other, images, labels, bandwidths=(3,), shard=(1, 2))
+    with pytest.raises(ValueError, match="first convolution runs 13 times"):  # each time on other points
+        near = ff.PostAveraging(pixels_in.net, radius=1e-3, directions=2)
+        ff.heatmap(near, images, labels, eps=2.0, size=3, clip=False, share_stem=True)
     with pytest.raises(ValueError, match="expected the weights of .*radius=0.6.*, got those of .*radius=0.5"):
         other.load_state_dict(model.state_dict())
     model.load_state_dict(model.state_dict())

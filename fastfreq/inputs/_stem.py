@@ -140,8 +140,10 @@ _REFUSED = "expected `share_stem=True` to apply, it cannot be used with this mod
 def _first_convolution(network: Network, example: Tensor) -> Any:
     """The first leaf module to run, if it is a convolution of the input itself."""
     first: list[tuple[nn.Module, Any]] = []
+    ran: list[nn.Module] = []
 
     def note(module: nn.Module, args: tuple[Any, ...]) -> None:
+        ran.append(module)
         if not first:
             first.append((module, args[0] if args else None))
 
@@ -162,4 +164,6 @@ def _first_convolution(network: Network, example: Tensor) -> Any:
             f"{_REFUSED}: something changes the images before the first convolution; a normalisation belongs in "
             f"fastfreq.NormalizedModel(net, mean=..., std=...)"
         )
+    if ran.count(module) > 1:
+        raise ValueError(f"{_REFUSED}: its first convolution runs {ran.count(module)} times, perhaps on other images")
     return module
