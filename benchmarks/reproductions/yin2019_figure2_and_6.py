@@ -7,9 +7,9 @@ The first network is the baseline of the others. Figure 2: E|F(X)| and, at sever
 accuracy gained over the baseline under each corruption, mean over severities 1 to 5, against the share of the
 corruption's energy at high frequencies, with the slope k and the residual sum of squares r of the line.
 
-Corruptions are those of the package imagecorruptions-imaug: ImageNet-C's constants, harsher at 32 x 32 than those of
-CIFAR-10-C, which the paper uses with WideResNet-28-10. Of the packages tried with NumPy 2 it is the one that works as
-it is; imagecorruptions itself fails with scikit-image 0.19 and later.
+Corruptions are those of the package imagecorruptions-imaug 1.1.5: ImageNet-C's constants, harsher at 32 x 32 than those
+of CIFAR-10-C, which the paper uses with WideResNet-28-10. Tried with NumPy 2.4: it makes all 19. imagecorruptions 1.1.2
+does not import (pkg_resources is gone from setuptools), imagenet-c 0.0.3 needs wand and ImageMagick.
 
 Checked, as published: natural images fall off with frequency; noise is white (0.70 to 0.71 of its energy is high) and
 fog and contrast lie low, below a quarter of noise's share; adversarial training gains the more the higher a corruption
