@@ -14,6 +14,8 @@ import numpy as np
 
 from fastfreq import plots
 from fastfreq.core import _tables, fourier, store
+from fastfreq.core.bottleneck import BottleneckResult
+from fastfreq.core.downsampling import DownsamplingSuggestion
 from fastfreq.core.results import HeatmapResult
 from fastfreq.core.sensitivity import SensitivityResult
 from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
@@ -54,6 +56,33 @@ are the map's. The norm is the largest, the most that the layer stretches any in
 layers with zero padding. The condition number is the largest over the smallest. The effective rank is the exponential
 of the entropy of the values: how many directions the layer uses, of as many as the last column says. Both are those of
 the periodic map, of which a layer with zero padding is a part.</p>
+"""
+
+
+_BOTTLENECK_NOTE = """
+<p>A convolution treats every spatial frequency by itself: at each one it is a small matrix, from input channels to
+output channels. Its singular values say how strongly it passes on each pattern of channels there. A dot near zero is a
+pattern that the layer drops, a dot near one it passes on unchanged. A strip is one layer, first to last; in a strip the
+frequencies run from left, a uniform brightness, to right, the finest detail.</p>
+<p>In a deep network that was trained with weight decay, keeping a pattern costs something in every layer. The cheapest
+network therefore carries only the few patterns that the task needs, the same few in all its middle layers: a few dots
+stand near one, all others sink. That is the bottleneck. A bar in a strip marks the largest gap between dots; what is
+above it is kept. If only dots at the left edge stand above the bars, the network carries no positions, only what is
+in the image. Strips without a bar have no gap: dots fall off gradually, and every frequency is used a little. That is
+what most networks from the shelf look like, and it is no fault.</p>
+<p class="small">Kept: values above the bar, of as many as there are; without a gap all above a tenth of the largest.
+Frequencies: at how many something is kept. Gap: the last value kept over the first dropped; 1 where none was found.
+With images: the share of the layer's input, and of its output, that lies in what the layer keeps, and the effective
+rank of the input at a frequency. Layers with zero padding are taken as parts of periodic ones. Wen and Jacot, "Which
+Frequencies do CNNs Need?", ICML 2024.</p>
+"""
+
+_DOWNSAMPLING_NOTE = """
+<p>A layer whose output holds no fine detail need not be computed at every pixel: every second one and a smooth curve
+through them say the same. Above: the share of each layer's output that is lost at each spacing, and the share that was
+allowed. Below: the side of the layer's grid now, and of the smallest that holds the allowed share by its frequencies.
+Layers that stay below the allowed line, and for which it saves work, were changed all at once; the caption has the
+accuracy on the same images before and after, with 95 % intervals, and the time.</p>
 """
 
 
@@ -175,6 +204,10 @@ def _add_other(page: _Page, name: str, result: Drawn) -> None:
         layers = result.values() if isinstance(result, ModelSpectrum) else [result]
         page.add(_table(*_tables.spectrum_rows(layers)), _SPECTRUM_NOTE)
         return
+    if isinstance(result, BottleneckResult) and result.activations:
+        page.picture(f"activations-{name}".lower(), result.plot_activations(), "")
+    if isinstance(result, BottleneckResult | DownsamplingSuggestion):
+        page.add(_BOTTLENECK_NOTE if isinstance(result, BottleneckResult) else _DOWNSAMPLING_NOTE)
     table = getattr(result, "summary", None) or getattr(result, "table", None)
     if table is not None:
         page.add(_table(*_tables.table_rows(table())))

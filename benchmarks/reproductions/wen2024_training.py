@@ -122,9 +122,12 @@ def train(
 
 
 def band_pass(*, seed: int, steps: int = 2500, decay: float = 4e-3) -> tuple[CyclicNet, float]:
-    """A network of 6 layers and 8 channels on 16 pixels that learns to pass frequencies 0 and 1 of white noise."""
+    """A network of 6 layers and 8 channels on 16 pixels that learns to pass frequencies 0 and 1 of white noise.
+
+    From weights with a gain of 1.4, as in deeper networks, 4 of 10 seeds keep a third channel after these steps.
+    """
     layers, channels, n = 6, 8, 16
-    net = initialise(CyclicNet([1, *[channels] * (layers - 1), 1], (n,), beta=0.5), seed=seed)
+    net = initialise(CyclicNet([1, *[channels] * (layers - 1), 1], (n,), beta=0.5), seed=seed, gain=1.0)
     band = torch.zeros(n)
     band[[0, 1, -1]] = 1
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from . import (
     attack,
+    bottleneck,
     channel,
     classes,
     components,
@@ -29,7 +30,7 @@ from . import (
 
 _BREAKS = (heatmap, gradient, attack, corruptions)
 _NEEDS = (filter, noise, channel, classes, components)
-_HOLDS = (features, spectrum, svd)
+_HOLDS = (features, spectrum, svd, bottleneck)
 VERBS = (*_BREAKS, *_NEEDS, *_HOLDS, merge, report)  # in the order of the help
 
 

@@ -21,8 +21,9 @@ class LayerActivations:
     phases of its stride as channels: the layer is y^(k) = A(k) x^(k), and the sum of all energies is E ||x||^2. Of k
     and -k one is listed, with `multiplicity` 2. Means over images are included: they are most of frequency 0.
 
-    Second moments take memory. Where they did not fit, they were taken at some frequencies only, evenly spread from
-    the lowest to the highest radius; the others have NaN in all but `energy`, and shares are of those taken.
+    Second moments take memory and time. Where they were too many, they were taken at some frequencies only, evenly
+    spread from the lowest to the highest radius; the others have NaN in all but `energy`, and shares are of those
+    taken.
 
     Attributes:
         frequencies: (f, d) signed, cycles per image of the grid.

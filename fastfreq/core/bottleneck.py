@@ -186,22 +186,33 @@ class BottleneckResult:
 
         A layer on a reduced grid has no say about frequencies that its grid does not have.
         """
-        seen: dict[Frequency, list[int]] = {}
         every = {name: self.kept_frequencies(name) for name in self.middle}
-        for frequency in {k for kept in every.values() for k in kept}:
-            seen[frequency] = [
-                kept.get(frequency, 0)
-                for name, kept in every.items()
-                if _has(self.spectrum[name].grid, frequency)
-            ]  # fmt: skip
-        modes = {frequency: _mode(counts) for frequency, counts in seen.items()}
-        return {frequency: modes[frequency] for frequency in sorted(modes, key=_low_first) if modes[frequency]}
+        wanted = sorted({k for kept in every.values() for k in kept}, key=_low_first)
+        if not wanted:
+            return {}
+        modes = _modes(np.stack([self._counts(name, wanted) for name in self.middle]))
+        return {k: int(count) for k, count in zip(wanted, modes, strict=True) if count > 0}
+
+    def _counts(self, layer: str, frequencies: list[Frequency]) -> IntArray:
+        """(f,) channels that a layer keeps at signed frequencies, -1 where its grid does not have them."""
+        spectrum = self.spectrum[layer]
+        here = np.array([len(k) == len(spectrum.grid) for k in frequencies])
+        counts = np.full(len(frequencies), -1)
+        if here.any():
+            k, n = np.array([k for k, own in zip(frequencies, here, strict=True) if own]), np.asarray(spectrum.grid)
+            inside = ((k + n // 2) % n - n // 2 == k).all(axis=1)
+            found = self.kept[layer].counts[spectrum.cells[tuple((k % n).T)]]
+            counts[here] = np.where(inside, found, -1)
+        return counts
 
     @property
     def rank_cbn(self) -> float:
         """sum_w m_w^-2 k_w with the `network_kept` k_w, and m_w of the middle layers: the network's CBN rank."""
+        return self._rank_of(self.network_kept)
+
+    def _rank_of(self, kept: dict[Frequency, int]) -> float:
         total = 0.0
-        for frequency, count in self.network_kept.items():
+        for frequency, count in kept.items():
             name = next(name for name in self.middle if _has(self.spectrum[name].grid, frequency))
             grid = self.spectrum[name].grid
             row = self.spectrum[name].cells[tuple(k % n for k, n in zip(frequency, grid, strict=True))]
@@ -252,6 +263,22 @@ class BottleneckResult:
         """`table` as a data frame."""
         return import_pandas().DataFrame(self.table())
 
+    def summary(self) -> list[dict[str, Any]]:
+        """The columns of `table` that say most, for terminals and pages."""
+        names = ["layer", "grid", "kept", "of", "frequencies", "gap", "norm", "stable_rank"]
+        names += ["energy_kept", "output_kept", "activation_rank"] if self.activations else []
+        return [{name: row[name] for name in names} for row in self.table()]
+
+    def in_words(self) -> str:
+        """What the middle layers keep, in a sentence or two."""
+        found = sum(self.kept[name].found for name in self.middle)
+        if 2 * found <= len(self.middle):
+            return f"no bottleneck: {found} of {len(self.middle)} middle layers have a gap in their singular values"
+        kept = self.network_kept
+        first = ", ".join(f"{count} at {k}" for k, count in list(kept.items())[:6])
+        more = f" and at {len(kept) - 6} more frequencies" if len(kept) > 6 else ""
+        return f"channels that most middle layers keep: {first or 'none'}{more}; rank {self._rank_of(kept):.4g}"
+
     def plot(self) -> Figure:
         """Singular values against the layer, coloured by frequency, with what they say in words."""
         from fastfreq.plots import plot_bottleneck
@@ -269,8 +296,10 @@ class BottleneckResult:
         return plot_activations(self)
 
     def __repr__(self) -> str:
-        kept = ", ".join(f"{k}: {count}" for k, count in list(self.network_kept.items())[:4])
-        return f"BottleneckResult({self.spectrum.model!r}, {self.depth} layers, rank {self.rank_cbn:.4g}, {{{kept}}})"
+        kept = self.network_kept
+        first = ", ".join(f"{k}: {count}" for k, count in list(kept.items())[:4])
+        rank = self._rank_of(kept)
+        return f"BottleneckResult({self.spectrum.model!r}, {self.depth} layers, rank {rank:.4g}, {{{first}}})"
 
     _KEPT = ("threshold", "gap", "margin", "found")
 
@@ -334,10 +363,12 @@ def signed(frequency: Frequency, grid: tuple[int, ...]) -> Frequency:
 
 
 def _by_frequency(spectrum: LayerSpectrum, counts: IntArray) -> dict[Frequency, int]:
-    found = np.argwhere(counts[spectrum.cells] > 0)
-    every = [tuple(int(k) for k in row) for row in found]
-    kept = {signed(k, spectrum.grid): int(counts[spectrum.cells[k]]) for k in every}
-    return {k: kept[k] for k in sorted(kept, key=_low_first)}
+    every = counts[spectrum.cells]
+    found, n = np.argwhere(every > 0), np.asarray(spectrum.grid)
+    frequencies = (found + n // 2) % n - n // 2
+    order = np.lexsort([*frequencies.T[::-1], np.square(frequencies).sum(axis=1)])
+    values = every[tuple(found.T)][order].tolist()
+    return dict(zip(map(tuple, frequencies[order].tolist()), values, strict=True))
 
 
 def _has(grid: tuple[int, ...], frequency: Frequency) -> bool:
@@ -348,6 +379,8 @@ def _low_first(frequency: Frequency) -> tuple[int, Frequency]:
     return sum(k * k for k in frequency), frequency
 
 
-def _mode(counts: list[int]) -> int:
-    values, times = np.unique(counts, return_counts=True)
-    return int(values[np.argmax(times)])
+def _modes(counts: IntArray) -> IntArray:
+    """(f,) most frequent entry of each column of (layers, f), of equals the smaller; entries of -1 have no vote."""
+    votes = np.stack([np.where(row >= 0, (counts == row).sum(axis=0), -1) for row in counts])
+    most = votes.max(axis=0)
+    return np.where(votes == most, counts, np.iinfo(np.int64).max).min(axis=0)

@@ -20,6 +20,7 @@ from ._latent import to_channels
 from .symbols import Symbols
 
 MEMORY = 1 << 30
+FREQUENCIES = 256
 _BLOCK = 64 << 20  # bytes of what is held for a moment
 
 
@@ -54,15 +55,21 @@ def half_plane(grid: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def measure_activations(
-    model: nn.Module, images: Tensor, layers: dict[str, Watched], *, batch_size: int = 32, memory: int = MEMORY
+    model: nn.Module,
+    images: Tensor,
+    layers: dict[str, Watched],
+    *,
+    batch_size: int = 32,
+    memory: int = MEMORY,
+    frequencies: int = FREQUENCIES,
 ) -> dict[str, LayerActivations]:
     """Second moments of the inputs of layers, and how they lie to what the layers keep.
 
     At one frequency a second moment takes 16 c min(c, n) bytes, for c channels (phases of the stride counted) and n
-    inputs: as many inputs as there are, or their sum of outer products in complex128. A layer that would take more
-    than `memory` at all its distinct frequencies is measured at as many as fit, evenly spread over their ascending
-    radii, 0 always among them. Layers share one pass over the images as long as together they fit; then there is
-    another pass.
+    inputs: as many inputs as there are, or their sum of outer products in complex128. A layer that has more distinct
+    frequencies than `frequencies`, or would take more than `memory` at all of them, is measured at as many as may be,
+    evenly spread over their ascending radii, 0 always among them; its energy is measured at all. Layers share one
+    pass over the images as long as together they fit; then there is another pass.
 
     Args:
         model: in evaluation mode.
@@ -70,15 +77,20 @@ def measure_activations(
         layers: by name.
         batch_size: images per forward pass; it changes no figure but in rounding.
         memory: bytes that second moments may take.
+        frequencies: at most so many of a layer get a second moment, each of which costs two decompositions.
 
     Raises:
         ValueError: a layer of which not one frequency fits, or which the forward pass calls with inputs of another
             size or never; images that are none or not finite.
     """
+    if batch_size < 1 or frequencies < 1:
+        raise ValueError(f"expected `batch_size` and `frequencies` of at least 1, got {batch_size} and {frequencies}")
     if not len(images) or not torch.isfinite(images).all():
         raise ValueError(f"expected `images` of finite numbers, at least one image, got shape {tuple(images.shape)}")
     calls = _calls(model, images[:1], {name: layer.module for name, layer in layers.items()})
-    moments = {name: _Moments(name, layer, calls[name] * len(images), memory) for name, layer in layers.items()}
+    moments = {
+        name: _Moments(name, layer, calls[name] * len(images), memory, frequencies) for name, layer in layers.items()
+    }
     found: dict[str, LayerActivations] = {}
     for names in _passes({name: m.bytes for name, m in moments.items()}, memory):
         part = {name: moments.pop(name) for name in names}
@@ -134,7 +146,7 @@ def _shown(watch: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Tensor
 class _Moments:
     """Energy at every frequency of a layer's input, and second moments at those that fit into memory."""
 
-    def __init__(self, name: str, layer: Watched, inputs: int, memory: int) -> None:
+    def __init__(self, name: str, layer: Watched, inputs: int, memory: int, frequencies: int) -> None:
         self.name, self.symbols, self.inputs = name, layer.symbols, inputs
         grid = layer.symbols.grid
         self.frequencies, self.multiplicity = half_plane(grid)
@@ -149,7 +161,7 @@ class _Moments:
                 f"{memory / 2**20:.0f} MiB; allow more, or leave it out with `layers`"
             )
         count = len(self.frequencies)
-        self.rows = np.unique(np.linspace(0, count - 1, min(room, count)).round().astype(int))
+        self.rows = np.unique(np.linspace(0, count - 1, min(room, frequencies, count)).round().astype(int))
         self.bytes = each * len(self.rows)
         self.cells = np.ravel_multi_index(tuple((self.frequencies % np.asarray(grid)).T), grid)
         self.energy = np.zeros(count)

@@ -15,7 +15,7 @@ from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
 
 from ._latent import layer_symbols
 from ._values import Accuracy
-from .activations import MEMORY, Watched, measure_activations
+from .activations import FREQUENCIES, MEMORY, Watched, measure_activations
 from .cyclic import CyclicConv, pooling_eigenvalues
 from .discovery import evaluation, find_convolutions
 from .ranks import FLOOR, SMALLEST_GAP, kept_values
@@ -36,6 +36,7 @@ def bottleneck(
     smallest_gap: float = SMALLEST_GAP,
     batch_size: int = 32,
     memory: int = MEMORY,
+    frequencies: int = FREQUENCIES,
     progress: bool = False,
 ) -> BottleneckResult:
     """Which frequencies and channels each layer of a network keeps: the convolution bottleneck of Wen and Jacot.
@@ -62,7 +63,9 @@ def bottleneck(
         batch_size: images per forward pass.
         memory: bytes that second moments may take at a time. A layer of c input channels (those of its stride's
             phases counted) takes 16 c min(c, n) at each frequency; where all of them do not fit, as many are measured
-            as do, evenly spread from the lowest to the highest radius.
+            as do, evenly spread from the lowest to the highest radius. Energies are measured at all frequencies.
+        frequencies: at most so many of a layer get second moments, spread in the same way: 224 x 224 pixels have
+            25,090 distinct ones.
         progress: show a progress bar.
 
     Raises:
@@ -74,6 +77,8 @@ def bottleneck(
     Source: Wen and Jacot 2024, "Which Frequencies do CNNs Need? Emergent Bottleneck Structure in Feature Learning"
         (ICML), sections 3 to 5; definitions as read there, the rule for the gap is ours.
     """
+    if images is not None:
+        _check_images(images, tuple(input_size))
     cyclic = {name: module for name, module in model.named_modules() if isinstance(module, CyclicConv)}
     if cyclic:
         spectrum = _cyclic_spectra(model, cyclic, tuple(input_size), layers, accuracy)
@@ -96,10 +101,11 @@ def bottleneck(
     }
     activations = {}
     if images is not None:
-        _check_images(images, tuple(input_size))
         with evaluation(model):
             watched = _watched(model, spectrum, kept)
-            activations = measure_activations(model, images, watched, batch_size=batch_size, memory=memory)
+            activations = measure_activations(
+                model, images, watched, batch_size=batch_size, memory=memory, frequencies=frequencies
+            )
     return BottleneckResult(
         spectrum=spectrum,
         kept=kept,
@@ -132,7 +138,7 @@ def _with_blocks(model: nn.Module, spectrum: ModelSpectrum) -> tuple[ModelSpectr
 
 
 def _check_images(images: Tensor, input_size: tuple[int, ...]) -> None:
-    if tuple(images.shape[1:]) != input_size or not images.dtype.is_floating_point:
+    if tuple(images.shape[1:]) != tuple(input_size) or not images.dtype.is_floating_point:
         raise ValueError(
             f"expected `images` of shape (n, {', '.join(map(str, input_size))}) as floats, got {tuple(images.shape)} "
             f"of {images.dtype}"
