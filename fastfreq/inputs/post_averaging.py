@@ -29,7 +29,7 @@ class Points:
         directions: K; each is taken with both signs.
         sampling: how far along each direction: "shells" at R/3, 2R/3 and R, as published; "sphere" at R; "ball" at a
             distance that makes the points uniform in the ball of radius R; "gaussian" adds normal noise with a
-            standard deviation of R / sqrt(c h w), which many points on the sphere cannot be told from.
+            standard deviation of R / sqrt(c h w), in many dimensions nearly the same as "sphere".
         include_original: the input itself is one of the points.
         seed: key of the directions.
 

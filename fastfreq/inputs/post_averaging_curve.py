@@ -47,7 +47,7 @@ def post_averaging_curve(
 
     By default the attack sees the model without averaging, as in the paper: a defence that the attacker does not know
     of, whose figures say nothing about one who does. With `adaptive` each average is attacked through its own
-    gradient; one step then costs as much as three of its predictions.
+    gradient.
 
     Args:
         model: maps images in [0, 1] to logits, in evaluation mode; it is not changed.
