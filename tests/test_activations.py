@@ -155,6 +155,8 @@ def test_memory_is_checked_before_it_is_taken(make_net, make_images):
     np.testing.assert_allclose(seen.energy, whole.energy)
     np.testing.assert_allclose(seen.eigenvalues[rows], whole.eigenvalues[rows])
     assert 0 < seen.kept_share <= 1
+    ten = ff.bottleneck(net, input_size=(3, 11, 14), images=x, frequencies=10, layers=["stem"]).activations["stem"]
+    np.testing.assert_array_equal(ten.measured, seen.measured)
     assert "a part of their frequencies" in few.plot_activations().get_supxlabel().replace("\n", " ")
     with pytest.raises(ValueError, match="second moment of at least one frequency, layer 'body' takes"):
         ff.bottleneck(net, input_size=(3, 11, 14), images=x, memory=16 * 20)
@@ -192,6 +194,8 @@ def test_refusals_and_mode(make_net, make_images):
     ):
         with pytest.raises(ValueError, match=message):
             ff.bottleneck(net, input_size=(3, 11, 14), images=images)
+    with pytest.raises(ValueError, match="of at least 1"):
+        ff.bottleneck(net, input_size=(3, 11, 14), images=x, frequencies=0)
     with pytest.raises(ValueError, match="measured with images"):
         ff.bottleneck(net, input_size=(3, 11, 14)).plot_activations()
 

@@ -96,5 +96,5 @@ def _caption(seen: list[LayerActivations]) -> str:
     )
     some = [s for s in seen if not s.measured.all()]
     if some:
-        text += f" {len(some)} layers were measured at a part of their frequencies, evenly spread, to save memory."
+        text += f" {len(some)} layers were measured at a part of their frequencies, evenly spread."
     return text
