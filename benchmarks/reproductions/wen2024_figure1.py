@@ -5,8 +5,10 @@
 
 Published: 28 x 28, 11 layers of 60 channels, lambda 0.005, beta 0.5, down-sampling by 2 at layers 2 and 4, a linear
 classifier on the mean over pixels; six singular values at frequency zero are near 1, all others near 0.
-Scaled, to take minutes on one core: 8 layers of 16 channels on the 10,000 test images (the last 1,000 held out),
-mean-pooled to 14 x 14, one down-sampling by 2 at layer 2.
+Scaled, to take minutes on one core: 10 layers of 12 channels on the 10,000 test images (the last 1,000 held out),
+mean-pooled to 14 x 14, one down-sampling by 2 at layer 2. With lambda 0.2
+zero alone is kept, at the cost of accuracy; with 0.14 there is one pair beside it in the first three middle layers,
+with 0.1 and 9 layers one or two pairs in all of them, and accuracy 0.93.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def strongest(result: BottleneckResult, layer: str) -> tuple[list[float], float]
 
 
 def main() -> None:
-    chosen = options(__doc__ or "", steps=1800, layers=9, decay=0.1, gain=1.35, batch=192, rate=0.04, mnist=True)
+    chosen = options(__doc__ or "", steps=1800, layers=10, decay=0.2, gain=1.35, batch=192, rate=0.04, mnist=True)
     images, labels = load(chosen.images, chosen.labels)
     held_out = len(images) - len(images) // 10
     strides = [1, 2, *[1] * (chosen.layers - 2)]
@@ -61,9 +63,9 @@ def main() -> None:
     claims = [
         Claim("held-out accuracy at least 0.9", "not given", accuracy, accuracy >= 0.9),
         Claim("every middle layer has a gap", "yes", *gaps(result)),
-        Claim("values kept at frequency zero", "6", ", ".join(map(str, at_zero)), min(at_zero) > 0),
+        Claim("values kept at frequency zero", "6", ", ".join(map(str, at_zero)), set(at_zero) == {6}),
         Claim(
-            "frequencies kept elsewhere",
+            "frequencies kept elsewhere, sum over layers",
             "0",
             str(sum(len(set(found) - {(0, 0)}) for found in kept.values())),
             all(set(found) == {(0, 0)} for found in kept.values()),
