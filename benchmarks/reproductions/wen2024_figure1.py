@@ -6,9 +6,9 @@
 Published: 28 x 28, 11 layers of 60 channels, lambda 0.005, beta 0.5, down-sampling by 2 at layers 2 and 4, a linear
 classifier on the mean over pixels; six singular values at frequency zero are near 1, all others near 0.
 Scaled, to take minutes on one core: 10 layers of 12 channels on the 10,000 test images (the last 1,000 held out),
-mean-pooled to 14 x 14, one down-sampling by 2 at layer 2. With lambda 0.2
-zero alone is kept, at the cost of accuracy; with 0.14 there is one pair beside it in the first three middle layers,
-with 0.1 and 9 layers one or two pairs in all of them, and accuracy 0.93.
+mean-pooled to 14 x 14, one down-sampling by 2 at layer 2, lambda 0.2. Zero alone is kept then, at the cost of accuracy;
+with 0.14 there is one pair beside it in the first three middle layers, with 0.1 and 9 layers one or two pairs in all
+of them, and accuracy 0.93.
 """
 
 from __future__ import annotations
