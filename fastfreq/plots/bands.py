@@ -51,6 +51,8 @@ def plot_band_curves(results: Curves, *, metric: str = "accuracy") -> Figure:
         if first.mask.endswith("octave"):
             at.set_xscale("log", base=2)
             at.xaxis.set_major_formatter("{x:g}")
+        if first.mask not in masks.MASKS:
+            at.set_xticks(first.bandwidths)  # numbers of masks
         at.set_xlabel(first.axis)
         at.grid(alpha=0.25)
         _frame.set_title(at, title, width=44)
