@@ -9,6 +9,7 @@ from reproductions.wen2024_training import band_pass
 from torch import nn
 
 import fastfreq as ff
+from fastfreq.core.bottleneck import _modes
 from fastfreq.layers.bottleneck import bottleneck
 from fastfreq.layers.cyclic import CyclicConv, CyclicNet, pooling_eigenvalues
 from fastfreq.layers.ranks import decay_schedule, jacobian_symbols, kept_values, parameter_norm, representation_cost
@@ -282,6 +283,11 @@ def test_real_network_with_stride_and_batch_norm(make_net, tmp_path):
     again = ff.load(tmp_path / "kept.npz")
     assert repr(again.table()) == repr(rows)
     assert again.network_kept == result.network_kept
+
+
+def test_most_frequent_count_by_hand():
+    """Four layers, three frequencies: a tie goes to the smaller count, a grid without the frequency has no vote."""
+    assert _modes(np.array([[1, 2, -1], [1, 3, 4], [0, 3, -1], [0, 3, 5]])).tolist() == [0, 3, 4]
 
 
 def test_refusals(make_net):
