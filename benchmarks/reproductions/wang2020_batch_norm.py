@@ -27,6 +27,11 @@ the paper. Found with the defaults, seeds 10, 11, 12:
 
 One of the three networks loses next to nothing of its low part by batch norm (.78 to .77): the mean passes, not every
 seed would.
+
+On 1,000 training images of CIFAR-10, one seed (--limit 1000 --seeds 10 --radii 6 8 --max-epochs 40), only the high part
+behaves as published: .12 without and .29 with batch norm, the low part .55 and .58; with natural and with shuffled
+labels the low part reaches .87 and .87, after 27 and 32 epochs. Without batch norm 15 epochs reach .59 of the images,
+with it .999, so that the two were not equally far.
 """
 
 from __future__ import annotations
