@@ -4,10 +4,7 @@ The Triton kernel's cases run natively where there is a GPU, and in Triton's int
 """
 
 import os
-import re
-import subprocess
 import sys
-from pathlib import Path
 
 import fastfreq_kernels as kernels
 import numpy as np
@@ -135,15 +132,8 @@ def test_refusals(matrices, backend, error, message):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="is this run")
-def test_triton_kernels_under_the_interpreter():
-    pytest.importorskip("triton")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton and not under_the_interpreter",
-         __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[2], capture_output=True, text=True,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert re.search(r"\b(\d+) passed", run.stdout) and "skipped" not in run.stdout, run.stdout[-2000:]
+def test_triton_kernels_under_the_interpreter(run_under_the_interpreter):
+    run_under_the_interpreter(__file__, "triton and not under_the_interpreter")
 
 
 def test_opcheck():

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,13 +179,8 @@ def test_nan_survives_the_clip(backend):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="is this run")
-def test_triton_kernels_under_the_interpreter():
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton and not test_triton", __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[2], capture_output=True, text=True,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert re.search(r"\b(\d+) passed", run.stdout) and "skipped" not in run.stdout, run.stdout[-2000:]
+def test_triton_kernels_under_the_interpreter(run_under_the_interpreter):
+    run_under_the_interpreter(__file__)
 
 
 # ------------------------------------------------------------------ gradients
