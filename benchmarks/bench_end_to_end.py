@@ -29,7 +29,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # an untrained network gives way to a small eps, and what is timed does not depend on it
 # name, side, eps, images, frequencies, batch; sized so that one round is some seconds on two cores
-SMALL, LARGE = ("resnet20", 32, 4.0, 512, 96, 64), ("resnet18", 224, 0.5, 32, 96, 4)
+SMALL, LARGE = ("resnet20", 32, 4.0, 512, 96, 64), ("resnet18", 224, 0.5, 128, 24, 4)
 CASES = [SMALL, LARGE] if DEVICE == "cpu" else [SMALL, ("resnet50", 224, 0.5, 256, 64, 256)]
 
 
