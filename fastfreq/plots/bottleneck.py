@@ -127,7 +127,8 @@ def _found_share(result: BottleneckResult) -> float:
 def _caption(result: BottleneckResult) -> str:
     text = (
         "Each dot is a singular value of one layer at one frequency: how strongly the layer passes on one pattern of "
-        "channels at that frequency. In a layer's strip low frequencies are left and dark, high ones right and bright. "
+        "channels at that frequency. In a layer's strip low frequencies are left and dark, high ones right and bright; a 1 x 1 kernel treats "
+        "all alike and stands at zero. "
         "The bar sits in the largest gap: dots above it are kept, dots below it are suppressed. "
     )
     without = [name for name in result.spectrum if not result.kept[name].found]
@@ -143,7 +144,8 @@ def _caption(result: BottleneckResult) -> str:
             f"{describe_kept(result.network_kept)} (cycles per image; {size})."
         )
     else:
-        text += f"Only {share:.0%} of the middle layers have a gap: there is no bottleneck common to them."
+        few = f"Only {share:.0%}" if share > 0 else "None"
+        text += f"{few} of the middle layers have a gap: there is no bottleneck common to them."
     if without:
         text += (
             f" {len(without)} layers have no gap and no bar; all values above a tenth of their largest count as kept."
