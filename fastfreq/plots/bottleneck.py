@@ -127,8 +127,8 @@ def _found_share(result: BottleneckResult) -> float:
 def _caption(result: BottleneckResult) -> str:
     text = (
         "Each dot is a singular value of one layer at one frequency: how strongly the layer passes on one pattern of "
-        "channels at that frequency. In a layer's strip low frequencies are left and dark, high ones right and bright; a 1 x 1 kernel treats "
-        "all alike and stands at zero. "
+        "channels at that frequency. In a layer's strip low frequencies are left and dark, high ones right and bright; "
+        "a 1 x 1 kernel treats all alike and stands at zero. "
         "The bar sits in the largest gap: dots above it are kept, dots below it are suppressed. "
     )
     without = [name for name in result.spectrum if not result.kept[name].found]
