@@ -65,6 +65,15 @@ def make_images():
 
 
 @pytest.fixture
+def one_thread():
+    """Small matrices and layers: handing them to other threads costs more than they do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def shared_data() -> Path:
     """Real images and weights beside a development checkout; tests that want them skip where they are absent."""
     folder = Path(__file__).parents[2] / "shared" / "data"

@@ -10,14 +10,7 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.layers.activations import half_plane
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small matrices: handing them to other threads costs more than they do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def one_layer(layer, seed=0):

@@ -16,14 +16,7 @@ from fastfreq.layers.ranks import decay_schedule, jacobian_symbols, kept_values,
 from fastfreq.layers.singular_values import singular_values
 from fastfreq.plots.bottleneck import describe_kept
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small matrices: handing them to other threads costs more than they do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def every_frequency(grid):

@@ -13,13 +13,7 @@ from fastfreq.core.statistics import wilson
 from fastfreq.layers._coarse import CoarseConv, interpolation, multiply_adds
 from fastfreq.layers.downsampling import smallest_grid
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("n", "stride"), [(12, 2), (12, 3), (15, 3), (10, 5), (9, 2), (7, 4), (5, 5)])

@@ -16,14 +16,7 @@ from fastfreq import demo
 from fastfreq.core.attenuation import ball_attenuation, sphere_attenuation
 from fastfreq.inputs.post_averaging import Points
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small layers lose more to the hand-over between threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---------------------------------------------------------------- attenuation

@@ -9,13 +9,7 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.layers.residual import find_blocks
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def conv(inputs, outputs, kernel=3, stride=1, groups=1):

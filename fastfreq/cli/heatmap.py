@@ -8,7 +8,7 @@ from pathlib import Path
 from fastfreq.core.conventions import CONVENTIONS
 from fastfreq.inputs.heatmap import heatmap
 
-from . import _arguments
+from . import _arguments, _results
 
 
 def add(verbs: _arguments.Verbs) -> None:
@@ -35,9 +35,7 @@ def add(verbs: _arguments.Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, save the result, draw the page."""
-    index, _, number = options.shard.partition("/")
-    if not (index.isdigit() and number.isdigit()):
-        raise ValueError(f"expected --shard as I/N, such as 0/4, got {options.shard}")
+    shard = _results.shard(options)  # a bad one is refused before anything is loaded
     loaded, data = _arguments.model_and_data(options)
     result = heatmap(
         loaded.model,
@@ -53,13 +51,13 @@ def run(options: argparse.Namespace) -> int:
         compile=options.compile,
         share_stem=options.share_stem,
         batch_size=options.batch_size,
-        shard=(int(index), int(number)),
+        shard=shard,
         checkpoint=options.checkpoint,
         progress=True,
     )
     options.out.mkdir(parents=True, exist_ok=True)
-    suffix = "" if int(number) == 1 else f"-{index}-of-{number}"
-    result.save(options.out / f"map{suffix}.npz")
+    file = options.out / f"{_results.stem('map', options)}.npz"
+    result.save(file)
     from fastfreq import report  # loads matplotlib, an extra
 
     notes = [f"Model: {loaded.name}. Data: {options.data}."]
@@ -68,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     page = report.write_report({loaded.name: result}, options.out / "report.html", notes=notes, pngs=True)
     mean = result.wrong_counts.mean() / result.n_images
     print(f"clean error {result.clean_error:.3f}, mean over the map {mean:.3f}")
-    print(f"wrote {options.out / f'map{suffix}.npz'} and {page}")
+    print(f"wrote {file} and {page}")
     return 0
 
 

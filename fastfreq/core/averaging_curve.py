@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _tables, statistics, store
+from . import _shards, _tables, statistics, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class PostAveragingCurve:
         n, r = len(self.image_ids), len(self.radii)
         wanted = {"labels": (n,), "predicted": (n,), "predicted_attacked": (n,)}
         wanted |= {"averaged": (r, n), "averaged_attacked": (r, n)}
-        for name, shape in wanted.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"expected `{name}` of shape {shape}, got {getattr(self, name).shape}")
+        _shards.check_shapes(self, wanted)
         if not n or not r:
             raise ValueError("expected at least one image and one radius")
 
@@ -120,20 +118,8 @@ class PostAveragingCurve:
         Raises:
             ValueError: shards that measure different things, or overlap.
         """
-        for name in self._PLAIN:
-            if getattr(self, name) != getattr(other, name):
-                raise ValueError(
-                    f"expected two shards with the same {name}, got {getattr(self, name)} and {getattr(other, name)}"
-                )
-        common = np.intersect1d(self.image_ids, other.image_ids)
-        if len(common):
-            raise ValueError(f"expected shards of different images, {len(common)} are in both (the first: {common[0]})")
-        order = np.argsort(np.concatenate([self.image_ids, other.image_ids]))
-        joined = {
-            name: np.concatenate([getattr(self, name), getattr(other, name)], axis=-1)[..., order]
-            for name in self._ARRAYS
-        }
-        return dataclasses.replace(self, **joined)
+        _shards.check_same(self, other, self._PLAIN)
+        return dataclasses.replace(self, **_shards.joined_images(self, other, self._ARRAYS))
 
     # ---------------------------------------------------------------- out of the toolkit
     def table(self) -> list[dict[str, Any]]:

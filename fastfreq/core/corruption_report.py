@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _tables, statistics, store
+from . import _shards, _tables, statistics, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ class CorruptionReport:
             "wrong": (m, k, s, (n + 7) // 8),
             "fractions": (k, s, n),
         }
-        for name, shape in wanted.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"expected `{name}` of shape {shape}, got {getattr(self, name).shape}")
+        _shards.check_shapes(self, wanted)
         if m not in (1, 2) or not k or not s or not n:
             raise ValueError("expected one or two models and at least one corruption, severity and image")
 
@@ -211,11 +209,7 @@ class CorruptionReport:
             ValueError: other models, seeds, severities or images' shapes; or shards that overlap, or differ in images
                 *and* corruptions.
         """
-        for name in ("severities", "source", "seed", "shape", "details"):
-            if getattr(self, name) != getattr(other, name):
-                raise ValueError(
-                    f"expected two shards with the same {name}, got {getattr(self, name)} and {getattr(other, name)}"
-                )
+        _shards.check_same(self, other, ("severities", "source", "seed", "shape", "details"))
         if self.corruptions == other.corruptions:
             return self._with_images(other)
         if np.array_equal(self.image_ids, other.image_ids):
@@ -223,9 +217,7 @@ class CorruptionReport:
         raise ValueError("expected shards of the same corruptions and other images, or the other way round")
 
     def _with_images(self, other: CorruptionReport) -> CorruptionReport:
-        common = np.intersect1d(self.image_ids, other.image_ids)
-        if len(common):
-            raise ValueError(f"expected shards of different images, {len(common)} are in both (the first: {common[0]})")
+        _shards.check_other_images(self, other)
         both = (self, other)
         ids = np.concatenate([r.image_ids for r in both])
         order = np.argsort(ids)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import store
+from . import _shards, store
 from .results import import_pandas
 
 if TYPE_CHECKING:
@@ -359,11 +359,7 @@ class ModelSpectrum(Mapping[str, LayerSpectrum]):
         Raises:
             ValueError: different models, input sizes or details, or layers that are in both.
         """
-        for name in ("model", "input_size", "details", "execution"):
-            if getattr(self, name) != getattr(other, name):
-                raise ValueError(
-                    f"expected two shards with the same {name}, got {getattr(self, name)} and {getattr(other, name)}"
-                )
+        _shards.check_same(self, other, ("model", "input_size", "details", "execution"))
         common = [name for name in self.layers if name in other.layers]
         if common:
             raise ValueError(f"expected shards of different layers, {len(common)} are in both (the first: {common[0]})")
