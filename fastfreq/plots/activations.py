@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from fastfreq.core.activations import LayerActivations
 from fastfreq.core.bottleneck import BottleneckResult
@@ -41,7 +42,8 @@ def plot_activations(result: BottleneckResult) -> Figure:
         places, [s.mean_effective_rank for s in seen], "o", markersize=4, label="effective rank of the input"
     )
     panels[3].plot(places, [s.eigenvalues.shape[1] for s in seen], "_", color="0.5", label="most that it could be")
-    panels[3].set_yscale("log")
+    panels[3].set_yscale("log", base=2)
+    panels[3].yaxis.set_major_formatter(ScalarFormatter())
     panels[3].set_ylabel("directions\nat a frequency")
     for axes in panels[1:]:
         axes.grid(axis="y", alpha=0.25)
