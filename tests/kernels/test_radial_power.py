@@ -9,11 +9,14 @@ import re
 import numpy as np
 import pytest
 import torch
-from fastfreq_kernels import radial_cells, radial_power
+from fastfreq_kernels import _numba, radial_cells, radial_power
+from fastfreq_kernels.radial_power import _cpu
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BACKENDS = ["triton"] if INTERPRETED else ["reference", "cpu"]
 SHAPES = [(2, 3, 33, 47), (3, 1, 8, 12), (1, 2, 1, 7), (2, 1, 7, 1), (1, 1, 1, 1), (5, 2, 16, 9), (2, 3, 32, 32)]
+# sides of factors up to 7, with columns and rows that do and do not fill registers: those of the compiled transform
+SMOOTH = [(2, 3, 32, 32), (3, 2, 45, 70), (2, 1, 63, 36), (2, 2, 5, 128), (1, 1, 210, 1), (1, 3, 1, 1), (5, 1, 2, 3)]
 EPS = torch.finfo(torch.float32).eps
 
 
@@ -60,6 +63,63 @@ def test_parseval_holds_and_the_worst_ring_is_right_in_float32(shape, backend):
     assert (np.abs(rings.numpy() - exact) / exact).max() < 512 * EPS
     energy = images.double().square().sum(dim=(2, 3))
     torch.testing.assert_close(rings.double().sum(dim=2), energy, rtol=16 * EPS, atol=0)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def on_a_cpu(request, monkeypatch):
+    """Both ways to the answer on a CPU."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(_cpu, "_layout", lambda *_: None)
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("magnitude", [False, True])
+@pytest.mark.parametrize("shape", SMOOTH, ids=str)
+def test_rings_and_plane_in_float32_on_a_cpu(shape, magnitude, dtype, on_a_cpu):
+    pixels = photograph(np.random.default_rng(4), shape)
+    images = torch.from_numpy((255 * pixels).round() if dtype == torch.uint8 else pixels).to(dtype)
+    rings, plane = radial_power(images, magnitude=magnitude, backend="cpu")
+    sums, total = by_numpy(images.double().numpy() / (255 if dtype == torch.uint8 else 1), magnitude)
+    np.testing.assert_allclose(rings, sums, rtol=512 * EPS, atol=1e-6)
+    np.testing.assert_allclose(plane, total, rtol=1e-4, atol=1e-5)
+
+
+def test_neither_batches_nor_threads_change_an_image(on_a_cpu):
+    images = torch.rand(37, 2, 30, 42)
+    whole = radial_power(images)
+    parts = [radial_power(part) for part in images.split(5)]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        split = radial_power(images)
+    finally:
+        torch.set_num_threads(threads)
+    for rings, plane in ((torch.cat([r for r, _ in parts]), sum(p for _, p in parts)), split):
+        rounding = 0.0 if on_a_cpu == "compiled" else 4 * EPS  # MKL's own, which may go by the number of planes
+        torch.testing.assert_close(rings, whole[0], rtol=rounding, atol=0)
+        torch.testing.assert_close(plane, whole[1], rtol=rounding + 1e-14, atol=0)
+
+
+def test_without_numba_torch_answers_after_one_warning(monkeypatch):
+    images = torch.rand(3, 2, 10, 14)
+    expected = radial_power(images)
+
+    def forget():
+        _numba.compiled.cache_clear()
+        _cpu._layout.cache_clear()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        forget()
+        with pytest.warns(RuntimeWarning, match="numba is not installed: spectra of images take") as caught:
+            answers = [radial_power(images), radial_power(images[..., 1:])]
+        assert len(caught) == 1
+    forget()
+    for found, wanted in zip(answers[0], expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
