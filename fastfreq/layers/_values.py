@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, cast, get_args
 import fastfreq_kernels as kernels
 import numpy as np
 import torch
+from fastfreq_kernels._threads import own_threads_only, threads_of_torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,16 +49,16 @@ def distinct_values(
     In float64 that is within 1e-7. In float32 it is within 3.5e-4 for the values that `_resolved` passes, and
     frequencies with another are done again in float64.
     """
-    taps = _without_zeros(symbols.taps.detach().double())
     groups, _, rows, columns = symbols.taps.shape
-    smaller = min(taps.shape[2:])
-    # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
-    scale = taps.abs().amax().clamp_min(torch.finfo(taps.dtype).tiny)
-    taps = taps / scale
-    compute = _exact if accuracy == "exact" else _fast if accuracy == "fast" else _high
-    values = compute(taps, symbols, progress) * scale.cpu()
+    with own_threads_only():
+        taps = _without_zeros(symbols.taps.detach().double())
+        # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
+        scale = taps.abs().amax().clamp_min(torch.finfo(taps.dtype).tiny)
+        taps = taps / scale
+        compute = _exact if accuracy == "exact" else _fast if accuracy == "fast" else _high
+        values = compute(taps, symbols, progress)
     out = np.zeros((len(symbols.frequencies), groups, min(rows, columns)))
-    out[:, :, :smaller] = values.transpose(0, 1).numpy()
+    np.multiply(values.transpose(0, 1).numpy(), float(scale), out=out[:, :, : values.shape[2]])
     if groups == 1:
         return out[:, 0]
     return -np.sort(-out.reshape(len(out), -1), axis=1)
@@ -79,7 +80,9 @@ def _exact(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
     def of(frequencies: Tensor) -> Tensor:
         return kernels.conv_singular_values(taps, symbols.offsets, frequencies, grid=symbols.grid)
 
-    return _in_blocks(of, symbols.frequencies.to(taps.device), _bytes(taps, math.prod(taps.shape[2:]) * 16), progress)
+    each = _bytes(taps, math.prod(taps.shape[2:]) * 16)
+    with threads_of_torch():
+        return _in_blocks(of, symbols.frequencies.to(taps.device), each, progress)
 
 
 def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
+from fastfreq_kernels._threads import own_threads_only
 from torch import nn
 from tqdm import tqdm
 
@@ -95,7 +96,8 @@ def singular_values(
     if isinstance(model, Convolution):
         if layers is not None or linear:
             raise ValueError("expected `layers` and `linear` with a whole model only, got them with one convolution")
-        symbols = conv_symbols_of(model, input_size=tuple(input_size), padding=padding)
+        with torch.no_grad(), own_threads_only():
+            symbols = conv_symbols_of(model, input_size=tuple(input_size), padding=padding)
         with torch.no_grad():
             return _spectrum("", type(model).__name__, symbols, accuracy, distinct_values(symbols, accuracy))
     found, skipped = find_convolutions(model, tuple(input_size), linear=linear)
@@ -108,12 +110,13 @@ def singular_values(
             bar.set_postfix_str(layer.name)
             before = bar.n
             try:
-                symbols = conv_symbols_of(
-                    layer.module,
-                    input_size=layer.input_size,
-                    batch_norm=layer.batch_norm if fold_batch_norm else None,
-                    padding=padding,
-                )
+                with own_threads_only():
+                    symbols = conv_symbols_of(
+                        layer.module,
+                        input_size=layer.input_size,
+                        batch_norm=layer.batch_norm if fold_batch_norm else None,
+                        padding=padding,
+                    )
             except (ValueError, TypeError) as error:  # one layer that cannot be done does not lose the others
                 skipped.append((layer.name, type(layer.module).__name__, str(error)))
             else:

@@ -61,7 +61,7 @@ class ConvGram:
         _taps.check_convolution(taps, offsets, offsets[:0], grid)
         self.taps, self.offsets, self.grid = taps, offsets, tuple(grid)
         self._lags = None
-        if taps.is_cpu and not taps.requires_grad and _cpu.autocorrelation_is_cheaper(taps, count):
+        if taps.is_cpu and not taps.requires_grad and _cpu.autocorrelation_is_cheaper(taps, offsets, count):
             self._lags = _lags.lags_of(taps, offsets, grid)
 
     def __call__(self, frequencies: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ R_{-d} = R_d^T. With the differences modulo the grid, one of each pair {d, -d}: 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ import torch
 from torch import Tensor
 
 from fastfreq_kernels import _taps
+from fastfreq_kernels._threads import each_in_threads
 from fastfreq_kernels.hermitian_eigenvalues import _cpu as _eigenvalues
+
+_SMALL = 60_000_000  # multiplications of all pairs of taps below which one product takes them all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Lags:
 
     Attributes:
         offsets: (h, d) the differences, zero first.
-        packed: (h, g, c, c): R_d + R_d^T (R_d alone where d = -d) in the lower triangle, which cosines multiply, and
+        packed: (g, c, c, h): R_d + R_d^T (R_d alone where d = -d) in the lower triangle, which cosines multiply, and
             R_d^T - R_d in the strict upper one, which sines multiply.
     """
 
@@ -37,15 +41,31 @@ def lags_of(taps: Tensor, offsets: Tensor, grid: Sequence[int]) -> Lags:
     if a > b:  # A^H A = sum T_j^T T_l e^{-i(o_j - o_l)}: the transposed taps at the opposite offsets
         return lags_of(taps.transpose(2, 3), -offsets, grid)
     index, partner, differences = pairs_of(offsets, grid)
-    out = taps.new_zeros(len(differences), g, a, a)
-    for j in range(t):
-        for other in range(j, t):
-            row = int(index[j, other])
-            first, second = (other, j) if bool(partner[j, other]) else (j, other)
-            out[row].baddbmm_(taps[:, first], taps[:, second].mT)  # T_j T_l^T
-            if other != j and bool(partner[j, other]) == bool(partner[other, j]):  # d = -d: both orders are this lag
-                out[row].baddbmm_(taps[:, second], taps[:, first].mT)
-    return Lags(differences, _packed(out, differences, grid))
+    single = own(differences, grid)
+    if g * (t * a) ** 2 * b < _SMALL:
+        first, second = (~partner).nonzero(as_tuple=True)
+        flat = taps.reshape(g, t * a, b)
+        products = (flat @ flat.mT).reshape(g, t, a, t, a).transpose(2, 3)[:, first, second]
+        lags = taps.new_zeros(g, len(differences), a, a).index_add_(1, index[first, second], products)
+        return Lags(differences, _packed(lags, single[:, None, None]).permute(0, 2, 3, 1).contiguous())
+    packed = taps.new_empty(g, a, a, len(differences))
+    by_row = taps.transpose(1, 2).contiguous()
+
+    def one(d: int) -> None:  # T_j T_l^T of all pairs of taps with this difference, one after another in one product
+        first, second = ((index == d) & ~partner).nonzero(as_tuple=True)
+        both = (by_row[:, :, each].reshape(g, a, -1) for each in (first, second))
+        packed[..., d] = _packed(torch.matmul(next(both), next(both).mT), single[d])
+
+    order = torch.bincount(index.reshape(-1)).argsort(descending=True)
+    each_in_threads([functools.partial(one, d) for d in order.tolist()])
+    return Lags(differences, packed)
+
+
+def _packed(lags: Tensor, single: Tensor) -> Tensor:
+    transposed = lags.mT
+    # Im G[j, i] for i < j multiplies sin by (R_d - R_d^T)[j, i] = -(R_d - R_d^T)[i, j]
+    lower = torch.ones(lags.shape[-2:], dtype=torch.bool).tril()
+    return torch.where(lower, torch.where(single, lags, lags + transposed), transposed - lags)
 
 
 def pairs_of(offsets: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,30 +87,25 @@ def own(differences: Tensor, grid: Sequence[int]) -> Tensor:
     return ((2 * differences) % sides == 0).all(dim=1)
 
 
-def _packed(lags: Tensor, differences: Tensor, grid: Sequence[int]) -> Tensor:
-    both = torch.where(own(differences, grid)[:, None, None, None], lags, lags + lags.mT)
-    # Im G[j, i] for i < j multiplies sin by (R_d - R_d^T)[j, i] = -(R_d - R_d^T)[i, j]
-    return both.tril() + (lags.mT - lags).triu(1)
-
-
 def gram_of(lags: Lags, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
     """(g, f, c, c) packed Gram matrices at some frequencies."""
     cosines, sines = _taps.phase_tables(lags.offsets, frequencies, grid, lags.packed.dtype)
-    h, g, c, _ = lags.packed.shape
-    stacked = torch.cat([lags.packed.tril(), lags.packed.triu(1)]).transpose(0, 1).reshape(g, 2 * h, c * c)
-    return torch.matmul(torch.cat([cosines, sines], dim=1), stacked).reshape(g, len(frequencies), c, c)
+    g, c, _, h = lags.packed.shape
+    lower = torch.ones(c, c, dtype=torch.bool).tril()[..., None]
+    stacked = torch.cat([lags.packed * lower, lags.packed * ~lower], dim=3).reshape(g, c * c, 2 * h)
+    return torch.matmul(torch.cat([cosines, sines], dim=1), stacked.mT).reshape(g, len(frequencies), c, c)
 
 
 def eigenvalues_of(lags: Lags, frequencies: Tensor, grid: Sequence[int]) -> Tensor | None:
     """(g, f, c) eigenvalues, descending, of the Gram matrices, which are never held; None where that does not pay."""
-    h, g, c, _ = lags.packed.shape
+    g, c, _, _ = lags.packed.shape
     code = _eigenvalues.compiled(c, len(frequencies))
     if code is None:
         return None
     cosines, sines = (table.numpy() for table in _taps.phase_tables(lags.offsets, frequencies, grid, lags.packed.dtype))
     out = lags.packed.new_empty(g, len(frequencies), c)
     for group in range(g):
-        each = lags.packed[:, group].permute(1, 2, 0).contiguous().numpy()
+        each = lags.packed[group].numpy()
         values = out[group].numpy()
 
         def run(a: int, b: int, each: Any = each, values: Any = values) -> bool:

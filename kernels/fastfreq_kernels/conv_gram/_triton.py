@@ -93,7 +93,7 @@ INTERPRETED = not isinstance(gram_kernel, triton.JITFunction)  # TRITON_INTERPRE
 def gram(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
     """(g, f, c, c) packed. Waits for the GPU once, for the offsets."""
     g, _, a, b = taps.shape
-    if not _cpu.autocorrelation_is_cheaper(taps, len(frequencies)):
+    if not _cpu.autocorrelation_is_cheaper(taps, offsets, len(frequencies)):
         return _reference.packed_gram(conv_symbols.symbols(taps, offsets, frequencies, grid))
     out = taps.new_empty(g, len(frequencies), min(a, b), min(a, b))
     if out.numel():
