@@ -87,6 +87,7 @@ def test_mistakes_end_in_one_line(job, capsys):
         (["heatmap", *job, "--eps", "2", "--size", "9"], "map `size` from 1 to the image's 8 x 8"),
         (["heatmap", *job, "--eps", "2", "--shard", "3"], "--shard as I/N"),
         (["heatmap", *job, "--eps", "2", "--share-stem"], "clip=False"),
+        (["heatmap", *job, "--eps", "2", "--fold-batch-norm"], "it has no batch norm"),
         (["heatmap", *job, "--eps", "2", "--layers", "9"], "expected a layer named as in"),
         (["heatmap", *job, "--eps", "2", "--resize", "9"], "--crop with --resize"),
         (["report", "missing.npz"], "found no file"),

@@ -144,7 +144,7 @@ def test_compiled_networks_give_the_same_map(make_net, make_images, monkeypatch)
     net = make_net()
     images, labels = make_images(net)
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda m: real(m, backend="eager", fullgraph=True))
+    monkeypatch.setattr(torch, "compile", lambda m, **options: real(m, backend="eager", fullgraph=True, **options))
     plain = ff.heatmap(net, images, labels, eps=2.0, size=5, batch_size=8)
     compiled = ff.heatmap(net, images, labels, eps=2.0, size=5, batch_size=8, compile=True)
     np.testing.assert_array_equal(plain.wrong, compiled.wrong)

@@ -27,6 +27,7 @@ def add(verbs: _arguments.Verbs) -> None:
     verb.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="default: %(default)s")
     verb.add_argument("--compile", action="store_true", help="run the network through torch.compile")
     verb.add_argument("--share-stem", action="store_true", help="compute the first layer once; needs --no-clip")
+    verb.add_argument("--fold-batch-norm", action="store_true", help="fold batch norms into the layers before them")
     verb.add_argument("--batch-size", type=int, help="images in one forward pass; found by timing if left out")
     verb.add_argument("--shard", default="0/1", metavar="I/N", help="evaluate every N-th image from the I-th on")
     verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="save progress there and go on from it")
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         precision=options.precision,
         compile=options.compile,
         share_stem=options.share_stem,
+        fold_batch_norm=options.fold_batch_norm,
         batch_size=options.batch_size,
         shard=shard,
         checkpoint=options.checkpoint,

@@ -59,6 +59,10 @@ class Accumulator:
             raise ValueError("expected a checkpoint of the same frequencies, it holds others")
         if before.details["model_fingerprint"] != self._fixed["details"]["model_fingerprint"]:
             raise ValueError("expected a checkpoint of the same weights, it was made with others")
+        for name in ("precision", "compile", "share_stem", "fold_batch_norm"):  # each rounds in its own way
+            now, then = (details.get(name, "False") for details in (self._fixed["details"], before.details))
+            if now != then:
+                raise ValueError(f"expected a checkpoint made with the same {name}, got {now} and {then}")
         self._before = before
 
     def add(

@@ -133,9 +133,11 @@ class Loop:
             part = chunk.images[start : start + self.batch_size]
             try:
                 batch = self.network.clean_batch(part)
-                if self.stem is not None:
+                if self.stem is None:
+                    logits.append(self.network(batch).float())
+                else:
                     responses.append(self.stem.clean(batch))
-                logits.append(self.network(batch).float())
+                    logits.append(self.stem(responses[-1]).float())
                 activations.append([self._activations[name].float() for name in self._layers])
             except RuntimeError as error:
                 if not is_out_of_memory(error):

@@ -37,6 +37,7 @@ class SharedStem:
         self._forward = self._stem.forward
         self._shape: torch.Size | None = None
         self._scratch: Tensor | None = None
+        self._sums: Tensor | None = None
         self._check(example)
 
     def _check(self, example: Tensor) -> None:
@@ -75,16 +76,24 @@ class SharedStem:
     def basis(self, waves: Tensor) -> Tensor:
         """Responses b_c to waves (f c, c, h, w), each in one channel, eps and normalisation included.
 
-        (f, c, outputs), or on a CPU (f, 2^c, outputs): every sum +- b_0 +- b_1 +- b_2 that signs can make.
+        (f, c, outputs), or on a CPU (f, 2^c, outputs): every sum +- b_0 +- b_1 +- b_2 that signs can make, in
+        memory that the next call writes again.
         """
         channels = waves.shape[1]
         response = self._response(waves)
         each = response.view(-1, channels, response.shape[1])
         if not self._few_sums(channels):
             return each
-        sums = torch.cat([each[:, :1], -each[:, :1]], dim=1)
+        shape = (len(each), 1 << channels, each.shape[2])
+        if self._sums is None or self._sums.shape != shape:
+            self._sums = each.new_empty(shape)
+        sums = self._sums
+        sums[:, 0] = each[:, 0]
+        torch.neg(each[:, 0], out=sums[:, 1])
         for c in range(1, channels):
-            sums = torch.cat([sums + each[:, c : c + 1], sums - each[:, c : c + 1]], dim=1)
+            half, added = 1 << c, each[:, c : c + 1]
+            torch.sub(sums[:, :half], added, out=sums[:, half : 2 * half])
+            sums[:, :half] += added
         return sums
 
     def select(self, signs: Tensor) -> Tensor:
