@@ -10,7 +10,7 @@ from numba.extending import intrinsic as _intrinsic
 
 from .hermitian_eigenvalues._lanes import REGISTER, Lanes, _pointer
 
-__all__ = ["LANES", "add_doubles", "clip", "floats", "store_three", "transpose"]
+__all__ = ["LANES", "add_doubles", "clip", "floats", "put", "put_three", "transpose"]
 
 LANES = REGISTER // 4  # float32 values in a register
 intrinsic: Any = _intrinsic  # as functions without the typing context, which callers do not pass
@@ -90,12 +90,15 @@ def clip(typing, a, low, high):  # noqa: D103, ANN001
     return a(a, low, high), generate
 
 
-def _as_bfloat16(builder: Any, value: Any) -> Any:
-    """Bits of bfloat16, rounded to nearest, ties to even; NaN stays one."""
-    wide, narrow = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16))
+def _narrowed(builder: Any, value: Any, dtype: Any) -> Any:
+    """float32 as it is, or for uint16 its bits as bfloat16, rounded to nearest, ties to even; NaN stays one."""
+    if dtype == types.float32:
+        return value
+    count = getattr(value.type, "count", 0)
+    wide, narrow = (ir.VectorType(ir.IntType(n), count) if count else ir.IntType(n) for n in (32, 16))
 
     def constant(number: int) -> Any:
-        return ir.Constant(wide, [number] * LANES)
+        return ir.Constant(wide, [number] * count if count else number)
 
     bits = builder.bitcast(value, wide)
     odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
@@ -104,22 +107,33 @@ def _as_bfloat16(builder: Any, value: Any) -> Any:
     return builder.trunc(rounded, narrow)
 
 
+def _write(context: Any, builder: Any, signature: Any, arguments: Any, value: Any) -> Any:
+    """Store at an offset, the second argument, of an array, the first."""
+    data = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
+    pointer = builder.bitcast(builder.gep(data, [arguments[1]]), value.type.as_pointer())
+    builder.store(value, pointer, align=signature.args[0].dtype.bitwidth // 8)
+    return context.get_dummy_value()
+
+
 @intrinsic
-def store_three(typing, array, offset, a, b, c):  # noqa: D103, ANN001
-    """Write a_0 b_0 c_0 a_1 b_1 c_1 ... at an offset of a float32 array, or as bfloat16 into one of uint16."""
+def put(typing, array, offset, value):  # noqa: D103, ANN001
+    """Write a float32, or a register of them, at an offset of a float32 array, or as bfloat16 into one of uint16."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values = list(arguments[2:])
-        if array.dtype == types.uint16:
-            values = [_as_bfloat16(builder, value) for value in values]
-        pair = _shuffle(builder, values[0], values[1], list(range(2 * LANES)))
-        last = _shuffle(builder, values[2], values[2], list(range(2 * LANES)))
-        order = [i // 3 + (0, LANES, 2 * LANES)[i % 3] for i in range(3 * LANES)]
-        element = context.get_value_type(array.dtype)
-        data = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
-        pointer = builder.gep(data, [arguments[1]])
-        pointer = builder.bitcast(pointer, ir.VectorType(element, 3 * LANES).as_pointer())
-        builder.store(_shuffle(builder, pair, last, order), pointer, align=array.dtype.bitwidth // 8)
-        return context.get_dummy_value()
+        return _write(context, builder, signature, arguments, _narrowed(builder, arguments[2], array.dtype))
+
+    return types.void(array, offset, value), generate
+
+
+@intrinsic
+def put_three(typing, array, offset, a, b, c):  # noqa: D103, ANN001
+    """As `put`: a_0 b_0 c_0 a_1 b_1 c_1 ... of three registers."""
+    order = [i // 3 + (0, LANES, 2 * LANES)[i % 3] for i in range(3 * LANES)]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b, c = (_narrowed(builder, value, array.dtype) for value in arguments[2:])
+        both, every = list(range(2 * LANES)), list(range(LANES)) * 2
+        value = _shuffle(builder, _shuffle(builder, a, b, both), _shuffle(builder, c, c, every), order)
+        return _write(context, builder, signature, arguments, value)
 
     return types.void(array, offset, a, b, c), generate

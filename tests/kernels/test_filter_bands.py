@@ -9,11 +9,14 @@ import re
 import numpy as np
 import pytest
 import torch
-from fastfreq_kernels import filter_bands
+from fastfreq_kernels import _numba, filter_bands
+from fastfreq_kernels.filter_bands import _cpu
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BACKENDS = ["triton"] if INTERPRETED else ["reference", "cpu"]
 SHAPES = [(2, 3, 33, 47), (3, 1, 8, 12), (1, 2, 1, 7), (2, 1, 7, 1), (1, 1, 1, 1), (5, 2, 16, 9), (2, 3, 32, 32)]
+# sides of factors up to 7, with columns and rows that do and do not fill registers: those of the compiled transform
+SMOOTH = [(2, 3, 32, 64), (3, 2, 45, 70), (2, 3, 63, 36), (2, 3, 30, 75), (1, 1, 210, 1), (1, 3, 1, 2), (5, 1, 2, 3)]
 MEAN, STD = torch.tensor([0.48, 0.45, 0.4]), torch.tensor([0.23, 0.22, 0.25])
 
 
@@ -103,6 +106,68 @@ def test_strides_and_nothing_to_filter(backend):
     torch.testing.assert_close(filter_bands(pixels, kept[::2], backend=backend), expected[::2], atol=1e-6, rtol=0)
     assert filter_bands(pixels[:0], kept, backend=backend).shape == (5, 0, 3, 10, 14)
     assert filter_bands(pixels, kept[:0], backend=backend).shape == (0, 4, 3, 10, 14)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def on_a_cpu(request, monkeypatch):
+    """Both ways to the answer on a CPU."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(_cpu, "_shape", lambda *_: None)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("contrast", [False, True])
+@pytest.mark.parametrize("shape", SMOOTH, ids=str)
+def test_a_cpu_gives_what_the_reference_does(shape, contrast, channels_last, on_a_cpu):
+    images, masks = problem(shape, seed=4)
+    kept = torch.from_numpy(masks.astype(np.float32) * np.array([1, 1, 0.5, 2, -1], np.float32)[:, None, None])
+    pixels = torch.from_numpy((255 * images).round()).to(torch.uint8)
+    mean, std = torch.linspace(0.3, 0.6, shape[1]), torch.linspace(0.2, 0.3, shape[1])
+    common = {"normalise_contrast": contrast, "clip": not contrast, "mean": mean, "std": std}
+    out = filter_bands(pixels, kept, channels_last=channels_last, backend="cpu", **common)
+    exact = filter_bands(pixels.double() / 255, kept.double(), dtype=torch.float64, backend="reference", **common)
+    torch.testing.assert_close(out.double(), exact, atol=2e-4 if contrast else 1e-5, rtol=0)
+    assert out.stride() == filter_bands(pixels, kept, channels_last=channels_last, backend="reference").stride()
+    common |= {"dtype": torch.bfloat16, "channels_last": channels_last}
+    torch.testing.assert_close(filter_bands(pixels, kept, backend="cpu", **common), out.bfloat16(), atol=0, rtol=0)
+
+
+def test_neither_batches_nor_threads_change_an_image(on_a_cpu):
+    images, masks = problem((5, 3, 30, 42))
+    pixels, kept = torch.from_numpy(images).float(), torch.from_numpy(masks)
+    whole = filter_bands(pixels, kept, normalise_contrast=True)
+    alone = [filter_bands(pixels[i : i + 1], kept[2:4], normalise_contrast=True) for i in range(5)]
+    torch.testing.assert_close(torch.cat(alone, dim=1), whole[2:4], atol=1e-6, rtol=0)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        torch.testing.assert_close(filter_bands(pixels, kept, normalise_contrast=True), whole, atol=1e-6, rtol=0)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_nan_stays(on_a_cpu):
+    images = torch.rand(2, 3, 32, 64)
+    images[1, :, 3, 5] = torch.nan
+    for dtype in (torch.float32, torch.bfloat16):
+        out = filter_bands(images, torch.ones(1, 32, 64), clip=True, dtype=dtype, channels_last=True)
+        assert out[0, 1].isnan().all() and not out[0, 0].isnan().any()
+
+
+def test_without_numba_torch_answers_after_one_warning(monkeypatch):
+    images, masks = problem((2, 3, 10, 14))
+    pixels, kept = torch.from_numpy(images).float(), torch.from_numpy(masks)
+    expected = filter_bands(pixels, kept)
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        _numba.compiled.cache_clear()
+        with pytest.warns(RuntimeWarning, match="numba is not installed: filtering images takes") as caught:
+            answers = [filter_bands(pixels, kept), filter_bands(pixels, kept[1:])]
+        assert len(caught) == 1
+    _numba.compiled.cache_clear()
+    torch.testing.assert_close(answers[0], expected, atol=1e-6, rtol=0)
 
 
 def test_gradients_come_from_the_reference():

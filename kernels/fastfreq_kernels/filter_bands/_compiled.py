@@ -1,0 +1,193 @@
+"""`filter_bands` compiled: an image is transformed once; each of its bands goes from product to result in cache.
+
+Frequencies, and so masks, stay in the order of `_lane_planes`. A group of rows of frequencies of which a mask keeps
+nothing is neither multiplied nor transformed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from fastfreq_kernels._lane_fft import transform
+from fastfreq_kernels._lane_moves import clip, put, put_three
+from fastfreq_kernels._lane_planes import LANES, mean_of, shape_of, to_columns, to_rows
+from fastfreq_kernels.hermitian_eigenvalues._lanes import fill, load, store
+
+__all__ = ["LANES", "analyse", "arrange", "shape_of", "synthesise"]
+
+_GREY = 1e-5  # as in `_planes`
+_compiled = njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_compiled
+def arrange(masks, first, stop, shape, out, wanted):
+    """Symmetric parts of masks (b, h, w) over h w, into out (b, groups, w * LANES); wanted (b, groups): not all 0."""
+    h, w = shape.h, shape.w
+    factor = 1 / (2 * h * w)
+    for band in range(first, stop):
+        for group in range(shape.groups):
+            some = False
+            for lane in range(LANES):
+                k = group * LANES + lane
+                twin = h - k if k else 0
+                for x in range(w):
+                    value = np.float32(0)
+                    if k <= h // 2:
+                        value = np.float32((masks[band, k, x] + masks[band, twin, w - x if x else 0]) * factor)
+                    out[band, group, x * LANES + lane] = value
+                    some |= value != 0
+            wanted[band, group] = some
+
+
+@_compiled
+def analyse(image, unit, shape, row_weights, x, y, corner, spectra, means, energies):
+    """Of an image (c, h * w): spectra (c, spectrum_size) without the means; its means and variances by channel."""
+    for channel in range(len(image)):
+        mean = mean_of(image[channel], x)
+        means[channel] = mean / unit
+        spectrum = spectra[channel]
+        to_rows(image[channel], mean, np.float32(1 / unit), shape, spectrum, x, y, corner)
+        total = 0.0
+        for group in range(shape.groups):
+            row = _row(spectrum, group, shape)
+            if len(shape.row_radices) % 2:
+                x[: len(row)] = row
+            _along_row(row, x, shape)
+            total += _energy(row, load(row_weights, group), shape, corner)
+        energies[channel] = total / np.float64(shape.h * shape.w) ** 2
+
+
+@_compiled
+def synthesise(
+    spectra, means, energies, masks, wanted, passed, gains, shifts, clipped, contrast, shape, row_weights,
+    rows, columns, y, corner, out, start, channels_last,
+):  # fmt: skip
+    """One band of one image, normalised, into the flat `out` from `start` on.
+
+    Args:
+        spectra: of `analyse`, as are means and energies.
+        means: (c,).
+        energies: (c,).
+        masks: (groups, w * LANES) of `arrange`, as is wanted.
+        wanted: (groups,).
+        passed: what the mask keeps of the mean.
+        gains: (c,) the result is clip(filtered) gains + shifts.
+        shifts: (c,).
+        clipped: to [0, 1].
+        contrast: restore the image's.
+        shape: of the planes.
+        row_weights: (groups * LANES,) how many rows of the whole plane each row of frequencies stands for, or 0.
+        rows: scratch (c, spectrum_size), zero past the last column.
+        columns: scratch (c, buffer_size).
+        y: scratch (buffer_size,).
+        corner: scratch (4 LANES^2,).
+        out: float32, or uint16 for the bits of bfloat16.
+        start: of this band of this image in `out`.
+        channels_last: whether its channels are innermost.
+    """
+    c = len(spectra)
+    left = 0.0
+    for channel in range(c):
+        for group in range(shape.groups):
+            if wanted[group]:
+                row = _row(rows[channel], group, shape)
+                product = y if len(shape.row_radices) % 2 else row
+                _multiply(_row(spectra[channel], group, shape), masks[group], product, shape)
+                if contrast:
+                    left += _energy(product, load(row_weights, group), shape, corner)
+                _along_row(row, y, shape)
+    gain, offset = _contrast(means, energies, passed, left / c) if contrast else (1.0, 0.0)
+    for first in range(0, shape.w, 2 * LANES):
+        for channel in range(c):
+            x, z = (y, columns[channel]) if len(shape.column_radices) % 2 else (columns[channel], y)
+            to_columns(rows[channel], first, wanted, shape, x, z, corner)
+            added = gain * passed * means[channel] + offset
+            _finish(columns[channel], gain, added, clipped, gains[channel], shifts[channel], shape)
+        _write(columns, first, out, start, channels_last, shape)
+
+
+@_compiled
+def _row(spectrum, group, shape):
+    size = shape.columns * 2 * LANES
+    return spectrum[group * size : (group + 1) * size]
+
+
+@_compiled
+def _along_row(row, other, shape):
+    """Transform what is in `other` where the passes are odd in number, else in `row`; the result is in `row`."""
+    if len(shape.row_radices) % 2:
+        transform(shape.row_radices, shape.row_twiddles, other, row)
+    else:
+        transform(shape.row_radices, shape.row_twiddles, row, other)
+
+
+@_compiled
+def _energy(row, weight, shape, corner):
+    """Sum of |.|^2 over a group of rows of frequencies, as often as each stands in the whole plane."""
+    sums = fill(row, 0.0)
+    for x in range(shape.w):
+        re, im = load(row, 2 * x), load(row, 2 * x + 1)
+        sums = sums + (re * re + im * im) * weight
+    store(corner, 0, sums)
+    total = 0.0
+    for lane in range(LANES):
+        total += corner[lane]
+    return total
+
+
+@_compiled
+def _multiply(spectrum, mask, out, shape):
+    """Products with a mask, imaginary parts first."""
+    for x in range(shape.w):
+        factor = load(mask, x)
+        store(out, 2 * x, load(spectrum, 2 * x + 1) * factor)
+        store(out, 2 * x + 1, load(spectrum, 2 * x) * factor)
+
+
+@_compiled
+def _contrast(means, energies, passed, left):
+    """(gain, offset) as `_planes.rescaling`, by Parseval; `left` is the variance within channels that a band leaves."""
+    level = means.mean()
+    between = ((means - level) ** 2).mean()
+    deviation, wanted = np.sqrt(left + passed**2 * between), np.sqrt(energies.mean() + between)
+    gain = wanted / deviation if deviation > _GREY * wanted else 0.0
+    return gain, level - gain * passed * level
+
+
+@_compiled
+def _finish(z, gain, added, clipped, scale, shift, shape):
+    """clip(z gain + added) scale + shift, in place."""
+    gain, added, scale, shift = fill(z, gain), fill(z, added), fill(z, scale), fill(z, shift)
+    zero, one = fill(z, 0.0), fill(z, 1.0)
+    if clipped:
+        for i in range(2 * shape.h):
+            store(z, i, clip(load(z, i) * gain + added, zero, one) * scale + shift)
+    else:
+        for i in range(2 * shape.h):
+            store(z, i, (load(z, i) * gain + added) * scale + shift)
+
+
+@_compiled
+def _write(columns, first, out, start, channels_last, shape):
+    """2 LANES columns of every channel, of which the last may lie beyond the image."""
+    c, h, w, wide = len(columns), shape.h, shape.w, 2 * LANES
+    count = min(wide, w - first)
+    if channels_last and c == 3 and count == wide:
+        a, b, d = columns[0], columns[1], columns[2]
+        for i in range(h):
+            at = start + 3 * (i * w + first)
+            put_three(out, at, load(a, 2 * i), load(b, 2 * i), load(d, 2 * i))
+            put_three(out, at + 3 * LANES, load(a, 2 * i + 1), load(b, 2 * i + 1), load(d, 2 * i + 1))
+        return
+    for channel in range(c):
+        z = columns[channel]
+        origin, step = (start + channel, c) if channels_last else (start + channel * h * w, 1)
+        for i in range(h):
+            at = origin + (i * w + first) * step
+            if step == 1 and count == wide:
+                put(out, at, load(z, 2 * i))
+                put(out, at + LANES, load(z, 2 * i + 1))
+            else:
+                for j in range(count):
+                    put(out, at + j * step, z[i * wide + j])
