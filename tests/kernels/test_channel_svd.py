@@ -10,6 +10,8 @@ import fastfreq_kernels as kernels
 import numpy as np
 import pytest
 import torch
+from fastfreq_kernels.channel_svd import _cpu
+from fastfreq_kernels.hermitian_eigenvalues import _cpu as eigenvalues_cpu
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SHAPES = [(1, 1), (3, 5), (7, 2), (16, 16), (33, 17)]
@@ -171,3 +173,84 @@ def test_values_of_a_convolution_are_those_of_its_matrices(shape, monkeypatch):
     angle = 2 * np.pi * (frequencies.numpy() / np.array([7, 5])) @ offsets.numpy().T
     matrices = np.einsum("ft,gtab->gfab", np.exp(1j * angle), taps.numpy())
     np.testing.assert_allclose(values, np.linalg.svd(matrices, compute_uv=False), atol=1e-13 * shape[1])
+
+
+@pytest.fixture(params=["lanes", "rows", "lapack"])
+def route(request, monkeypatch):
+    if request.param == "lapack":
+        monkeypatch.setattr(eigenvalues_cpu, "_compiled", lambda: None)
+    else:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(_cpu, "_TOGETHER", 1 << 30 if request.param == "lanes" else 0)
+    return request.param
+
+
+def planted(values, m, n, count):
+    """Matrices with these singular values."""
+    rng = np.random.default_rng(m * n)
+    u, v = (
+        np.linalg.qr(rng.standard_normal((count, s, s)) + 1j * rng.standard_normal((count, s, s)))[0] for s in (m, n)
+    )
+    return torch.from_numpy((u[:, :, : len(values)] * values) @ v[:, :, : len(values)].conj().swapaxes(1, 2))
+
+
+SPECTRA = {
+    "equal": lambda r: np.ones(r),
+    "condition 1e6": lambda r: np.geomspace(1, 1e-6, r),
+    "condition 1e16": lambda r: np.geomspace(1, 1e-16, r),
+    "two clusters": lambda r: np.sort(np.where(np.arange(r) % 2, 1e-7, 1))[::-1],
+    "half of the rank": lambda r: np.where(np.arange(r) < (r + 1) // 2, np.linspace(2, 1, r), 0),
+    "zero": lambda r: np.zeros(r),
+}
+
+
+@pytest.mark.parametrize("spectrum", list(SPECTRA))
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (3, 5), (16, 16), (33, 40), (70, 70)], ids=str)
+def test_planted_values_to_a_few_roundings_of_the_largest(shape, spectrum, route):
+    values = SPECTRA[spectrum](min(shape))
+    for dtype, eps in EPS.items():
+        s = kernels.channel_singular_values(planted(values, *shape, 37).to(dtype))
+        assert (s.diff(dim=1) <= 0).all() and (s >= 0).all()
+        np.testing.assert_allclose(s, np.broadcast_to(values, s.shape), rtol=0, atol=200 * eps * values.max(initial=0))
+
+
+def test_matrices_in_blocks_and_in_permuted_order(route):
+    values = np.geomspace(1, 1e-9, 12)
+    orders = np.random.default_rng(0).permuted(np.tile(np.arange(12), (40, 1)), axis=1)
+    blocks = np.zeros((40, 12, 12), complex)
+    for block, order in zip(blocks, orders, strict=True):
+        block[np.arange(12), order] = values[order] * np.exp(1j * order)
+    s = kernels.channel_singular_values(torch.from_numpy(blocks))
+    np.testing.assert_allclose(s, np.broadcast_to(values, s.shape), rtol=0, atol=1e-14)
+
+
+def test_no_lane_sees_another(route):
+    A = torch.cat([planted(np.geomspace(1, 10.0**-p, 9), 9, 9, 8) for p in range(12)])
+    A[::5] = torch.diag_embed(torch.arange(9.0) % 4).to(A.dtype)
+    together = kernels.channel_singular_values(A)
+    order = torch.randperm(len(A), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(kernels.channel_singular_values(A[order]), together[order])
+    assert torch.equal(torch.cat([kernels.channel_singular_values(part) for part in A.split(12)]), together)
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-200, 1e290])
+def test_any_scale_of_complex128(scale, route):
+    A = batch(6, 5) * scale
+    truth = np.linalg.svd(A.numpy() / scale, compute_uv=False)
+    np.testing.assert_allclose(kernels.channel_singular_values(A) / scale, truth, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 20, 17), (2, 4, 3, 7), (1, 3, 64, 64)], ids=str)
+def test_values_of_a_convolution_by_every_route(shape, route):
+    generator = torch.Generator().manual_seed(3)
+    taps = torch.randn(shape, generator=generator, dtype=torch.float64) * 1e-20
+    offsets = torch.randint(-4, 5, (shape[1], 2), generator=generator)
+    frequencies = torch.cartesian_prod(torch.arange(7), torch.arange(5))
+    matrices = kernels.conv_symbols(taps, offsets, frequencies, grid=(7, 5)).numpy()
+    truth = np.linalg.svd(matrices, compute_uv=False)
+    values = kernels.conv_singular_values(taps, offsets, frequencies, grid=(7, 5))
+    np.testing.assert_allclose(values, truth, rtol=0, atol=1e-14 * truth.max())
+    single = kernels.conv_singular_values(taps.float(), offsets, frequencies, grid=(7, 5))
+    np.testing.assert_allclose(single, truth, rtol=0, atol=2e-6 * truth.max())
+    with pytest.raises(ValueError, match="expected finite"):
+        kernels.conv_singular_values(taps * torch.nan, offsets, frequencies, grid=(7, 5))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _dispatch
+from fastfreq_kernels import _dispatch, _taps
 from fastfreq_kernels._threads import split_over_threads
 from fastfreq_kernels.conv_symbols import conv_symbols
 
@@ -69,11 +69,17 @@ def conv_singular_values(taps: Tensor, offsets: Tensor, frequencies: Tensor, *, 
     """(g, f, r) singular values, descending, of a convolution's matrix at each frequency, without a gradient.
 
     `channel_singular_values` of `conv_symbols`, with the arguments and errors of both. On a CPU each thread makes the
-    matrices it needs as it goes, a MB at a time, so that they are never all in memory.
+    matrices it needs as it goes, so that they are never all in memory.
     """
     with torch.no_grad():
         if not taps.is_cpu:
             return channel_singular_values(conv_symbols(taps, offsets, frequencies, grid=grid))
+        _taps.check_convolution(taps, offsets, frequencies, grid)
+        if not _finite(taps):
+            raise ValueError("expected finite `taps`, got NaN or infinite ones; look for the layer they come from")
+        values = _cpu.conv_singular_values(taps, offsets, frequencies, grid)
+        if values is not None:
+            return values
         g, _, a, b = taps.shape
         out = taps.new_empty(g, len(frequencies), min(a, b))
         step = max(1, _CACHED // max(1, g * a * b * 2 * taps.element_size()))
