@@ -23,9 +23,13 @@ def dense(layer, channels, size):
     return out.reshape(n, -1).T.numpy()
 
 
-@pytest.fixture(params=["all values", "lanczos"])
+@pytest.fixture(params=["all values", "matrices", "float32", "bfloat16"])
 def route(request, monkeypatch):
     monkeypatch.setattr(module, "_DIRECT", 10**9 if request.param == "all values" else 0)
+    if request.param != "matrices":
+        monkeypatch.setattr(module, "_FEW_BYTES", 0)
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: request.param == "bfloat16")
+    return request.param
 
 
 @pytest.mark.parametrize("keywords", [{}, {"groups": 2}, {"stride": 2}, {"dilation": 1}], ids=str)
@@ -55,6 +59,76 @@ def test_norms_of_large_layers_by_lanczos_equal_those_of_all_values():
     assert abs(float(ff.spectral_norm(layer, input_size=(6, 5)).detach()) / truth - 1) < 1e-6
     twice = [float(ff.spectral_norm(layer, input_size=(6, 5)).detach()) for _ in range(2)]
     assert twice[0] == twice[1]
+
+
+def planted(dtype, gap, seed=0):
+    """7 x 5 taps on a 7 x 5 grid: two frequencies a relative `gap` apart at the top, the others 1e-3 below."""
+    rng = np.random.default_rng(seed)
+    rows, columns = 24, 20
+    symbols = np.fft.fft2(rng.normal(size=(7, 5, rows, columns)), axes=(0, 1))  # of real taps
+    u, _, vh = np.linalg.svd(symbols, full_matrices=False)
+    values = np.tile(np.linspace(1 - 1e-3, 0.2, columns), (7, 5, 1))
+    values[:, :, 1] = 1 - 2e-3
+    for k, value in (((2, 1), 1.0), ((3, 4), 1 - gap)):
+        values[k][0] = values[-k[0], -k[1]][0] = value
+    taps = np.fft.ifft2((u * values[..., None, :]) @ vh, axes=(0, 1))
+    assert np.abs(taps.imag).max() < 1e-12
+    layer = nn.Conv2d(columns, rows, (7, 5), padding=(3, 2), padding_mode="circular", bias=False).to(dtype)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(taps.real).permute(2, 3, 0, 1))
+    return layer
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("gap", [1e-6, 0.0])
+def test_the_larger_of_two_frequencies_that_nearly_tie_is_found(route, gap, seed):
+    layer = planted(torch.float64, gap, seed)
+    norm = ff.spectral_norm(layer, input_size=(7, 5))
+    assert abs(float(norm.detach()) - 1) < 1e-8
+
+
+def test_a_smaller_tolerance_is_reached_by_float32_weights_too(route):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(20, 24, 3, padding=1, padding_mode="circular", bias=False)
+    truth = ff.singular_values(layer, input_size=(6, 7), accuracy="exact").norm
+    assert abs(float(ff.spectral_norm(layer, input_size=(6, 7), rtol=1e-10).detach()) / truth - 1) < 1e-7
+
+
+def test_near_ties_in_float32(route):
+    layer = planted(torch.float32, 1e-6)
+    symbols = conv_symbols_of(layer, input_size=(7, 5))
+    taps = symbols.taps.detach().double()
+    truth = ff.kernels.conv_symbols(taps, symbols.offsets, symbols.frequencies, grid=symbols.grid)
+    truth = np.linalg.svd(truth.numpy(), compute_uv=False).max()
+    assert abs(float(ff.spectral_norm(layer, input_size=(7, 5)).detach()) / truth - 1) < 2e-7
+
+
+def test_frequencies_that_all_share_one_value(route):
+    layer = circular(5, 7, 3)
+    with torch.no_grad():
+        layer.weight[:, :, 1, 1] *= 2
+        layer.weight.copy_(layer.weight * (torch.arange(9) == 4).reshape(3, 3))
+    truth = np.linalg.norm(layer.weight[:, :, 1, 1].detach().numpy(), 2)
+    assert abs(float(ff.spectral_norm(layer, input_size=(6, 7)).detach()) / truth - 1) < 1e-9
+
+
+@pytest.mark.parametrize("factor", [1e-37, 1e-25, 1e18, 1e38])
+def test_weights_of_any_scale(route, factor):
+    layer = circular(5, 7, 3).float()
+    before = float(ff.spectral_norm(layer, input_size=(6, 7)).detach())
+    with torch.no_grad():
+        layer.weight *= factor
+    assert abs(float(ff.spectral_norm(layer, input_size=(6, 7)).detach()) / (before * factor) - 1) < 1e-6
+
+
+def test_strided_kernels_smaller_than_the_stride(route):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 5, 1, stride=2, bias=False).double()
+    norm = ff.spectral_norm(layer, input_size=(6, 8))
+    assert abs(float(norm.detach()) / np.linalg.norm(layer.weight[:, :, 0, 0].detach().numpy(), 2) - 1) < 1e-9
+    (gradient,) = torch.autograd.grad(norm, layer.weight)
+    u, _, vh = np.linalg.svd(layer.weight[:, :, 0, 0].detach().numpy())
+    np.testing.assert_allclose(gradient[:, :, 0, 0].numpy(), np.outer(u[:, 0], vh[0]), atol=1e-4)
 
 
 def test_a_zero_layer_and_a_rank_one_layer(route):

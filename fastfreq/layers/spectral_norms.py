@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import fastfreq_kernels as kernels
@@ -11,21 +12,28 @@ from fastfreq_kernels._taps import phase_tables
 from torch import Tensor, nn
 
 from ._eager import outside_graphs
+from ._lanczos import STEPS, lanczos, random_start
+from ._products import Explicit, Stacked, multiplies_bfloat16
 from ._values import distinct_values
 from .discovery import find_convolutions
 from .symbols import Symbols, conv_symbols_of
 
-_DIRECT = 160  # sides up to which all singular values cost less than Lanczos steps at every frequency
-_CHECK = 4  # Lanczos steps between looks at which frequencies can still hold the largest value
-_STEPS = 200
-_FEW = 3  # frequencies whose symbols are written out for the last, float64, steps
-_WORK_BYTES = 32 << 20  # of a product's intermediate
+_DIRECT = 80  # sides up to which all singular values cost less than Lanczos steps at every frequency
+_FEW, _FEW_BYTES = 3, 16 << 20  # frequencies, at least, whose matrices are written out, and bytes of those in float32
+_SINGLE = 5e-6  # relative residual that float32 reaches
+_GOOD = 1e-3  # relative residual that is enough to write them out
+_ROUNDING = 3e-3  # relative residual that products of bfloat16 reach ...
+_ROUNDED_STEPS = 48  # ... within these steps, or are left there
 
 
 @dataclasses.dataclass(frozen=True)
 class _Top:
-    """Where the largest singular value is: group, frequency (d,), and its unit vectors, complex128."""
+    """The largest singular value and where it is: group, frequency (d,), and its unit vectors.
 
+    u (2, a) and v (2, b) are their real and imaginary parts, float64.
+    """
+
+    value: float
     group: int
     frequency: Tensor
     u: Tensor
@@ -46,11 +54,13 @@ def spectral_norm(
     Where the largest value is not simple this is one of the subgradients. For zero padding an upper bound, as in
     `singular_values`; `zero_padded_norm` gives the exact one.
 
-    Up to 160 channels every singular value is computed. Above, Golub-Kahan-Lanczos runs at all frequencies together as
+    Up to 80 channels every singular value is computed. Above, Golub-Kahan-Lanczos runs at all frequencies together as
     one real matrix product per step, and frequencies drop out once their Ritz value plus its residual stays below the
-    largest Ritz value. The result is a value that some unit vector attains, so never above ||A||; it stops when the
-    residual of the largest is below `rtol`, which bounds its distance to a singular value but, as in every Lanczos
-    method, proves only with probability one that this is the largest. `kernels.gram_iteration` gives certified bounds.
+    largest Ritz value, both of products in float32. Where the CPU multiplies bfloat16, steps in that find the vectors
+    from which the float32 ones start; they decide nothing. The matrices of the last few frequencies give the value, in
+    float64. The result is a value that some unit vector attains, so never above ||A||; it stops when the residual of
+    the largest is below `rtol`, which bounds its distance to a singular value but, as in every Lanczos method, proves
+    only with probability one that this is the largest. `kernels.gram_iteration` gives certified bounds.
 
     Args:
         layer: a convolution, transposed convolution or linear layer.
@@ -114,21 +124,28 @@ def spectral_norms(
 @outside_graphs
 def _norm_of(symbols: Symbols, rtol: float) -> Tensor:
     taps = symbols.taps
-    scale = taps.detach().abs().amax().double()
-    if scale == 0:
+    lowest, highest = taps.detach().permute(0, 2, 3, 1).aminmax()  # in the order of a weight's memory
+    largest = max(float(highest), -float(lowest))
+    if largest == 0:
         return (0 * taps).sum()  # zero is one of the subgradients
+    # exact, and a float32 itself; weights of 1e20 or 1e-23 would leave the range
+    scale = 2.0 ** -min(100, max(-100, math.frexp(largest)[1]))
     with torch.no_grad():
-        fixed = dataclasses.replace(symbols, taps=taps.detach().double() / scale)
-        top = _by_all_values(fixed) if min(taps.shape[2:]) <= _DIRECT else _by_lanczos(fixed, rtol)
-    wide = torch.complex(top.u.real, top.u.imag), torch.complex(top.v.real, top.v.imag)
-    u, v = (w.to(torch.complex128 if taps.dtype == torch.float64 else torch.complex64) for w in wide)
-    own = taps[top.group : top.group + 1]
+        fixed = taps.detach() if taps.dtype == torch.float64 else taps.detach().float()
+        if min(taps.shape[2:]) <= _DIRECT:
+            top = _by_all_values(dataclasses.replace(symbols, taps=fixed.double() * scale))
+        else:
+            top = _by_lanczos(dataclasses.replace(symbols, taps=fixed), scale, rtol)
+    own = taps[top.group]
     if own.dtype not in (torch.float32, torch.float64):
         own = own.float()
-    cosine, sine = phase_tables(symbols.offsets, top.frequency[None], symbols.grid, own.dtype)
-    outer = torch.outer(u.conj(), v)  # Re(u^H A v) = sum_j T_j . (cos Re - sin Im) of conj(u) v^T
-    weights = cosine[0, :, None, None] * outer.real - sine[0, :, None, None] * outer.imag
-    return (own[0] * weights).sum().to(taps.dtype)
+    u, v = top.u.to(own.dtype), top.v.to(own.dtype)
+    cosines, sines = phase_tables(symbols.offsets, top.frequency[None], symbols.grid, own.dtype)
+    t, a, b = own.shape
+    z = (u @ own.permute(1, 2, 0).reshape(a, b * t)).reshape(2, b, t)  # real and imaginary part of u, times each T_j
+    real, imaginary = v[0] @ z[0] + v[1] @ z[1], v[1] @ z[0] - v[0] @ z[1]  # of u^H T_j v
+    norm = (cosines[0] * real - sines[0] * imaginary).sum()
+    return (norm + (top.value / scale - norm.detach())).to(taps.dtype)  # a gradient, and the value of float64
 
 
 def _by_all_values(symbols: Symbols) -> _Top:
@@ -149,137 +166,51 @@ def _group_values(symbols: Symbols) -> Tensor:
 def _decompose(symbols: Symbols, group: int, frequency: Tensor) -> _Top:
     taps = symbols.taps[group : group + 1]
     matrix = kernels.conv_symbols(taps, symbols.offsets, frequency[None], grid=symbols.grid)[0, 0]
-    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-    return _Top(group, frequency, u[:, 0], vh[0].conj())
+    u, values, vh = torch.linalg.svd(matrix, full_matrices=False)
+    u, v = u[:, 0], vh[0]
+    return _Top(float(values[0]), group, frequency, torch.stack([u.real, u.imag]), torch.stack([v.real, -v.imag]))
 
 
-def _by_lanczos(symbols: Symbols, rtol: float) -> _Top:
-    """float32 Lanczos at all frequencies finds the candidates, float64 Lanczos at those the value."""
-    best: list[tuple[float, _Top]] = []
-    for group in range(len(symbols.taps)):
-        taps = symbols.taps[group]
-        every = _Stacked(taps.float(), symbols, symbols.frequencies)
-        _, keep, v = _lanczos(every, None, 1e-3, few=_FEW)
-        frequencies = symbols.frequencies[keep]
-        matrices = kernels.conv_symbols(taps[None], symbols.offsets, frequencies, grid=symbols.grid)[0]
-        values, rows, v = _lanczos(_Explicit(matrices), v, rtol, few=0)
-        top = int(values.argmax())
-        u = matrices[rows[top]] @ v[top]
-        place = _Top(group, frequencies[rows[top]], u / torch.linalg.vector_norm(u), v[top])
-        best.append((float(values[top]), place))
-    return max(best, key=lambda pair: pair[0])[1]
+def _by_lanczos(symbols: Symbols, scale: float, rtol: float) -> _Top:
+    """Candidates from products at all frequencies; then the matrices of those, a few at a time, for the value."""
+    best: list[_Top] = []
+    cosines, sines = phase_tables(symbols.offsets, symbols.frequencies, symbols.grid, torch.float64)
+    cosines, sines = cosines * scale, sines * scale  # instead of the taps: no copy
+    for group, every in enumerate(symbols.taps):
+        columns = (every.permute(1, 2, 0) != 0).any(dim=2).any(dim=0)  # strided 1 x 1 kernels have zero ones
+        taps = every if columns.all() else every[:, :, columns]
+        few = max(_FEW, _FEW_BYTES // (8 * taps[0].numel()))
+        rows, starts = _candidates(taps, cosines, sines, few)
+        for part, v in zip(rows.split(few), starts.split(few), strict=True):
+            single = Explicit(taps, cosines[part], sines[part], torch.float32)
+            found = lanczos(single, v, max(rtol, _SINGLE), steps=STEPS - 1)
+            part, v = part[found.rows], found.vectors[found.rows]
+            double = Explicit(taps, cosines[part], sines[part], torch.float64)
+            found = lanczos(double, v, rtol)
+            at = int(found.values.argmax())
+            v, full = found.vectors[found.rows], found.vectors.new_zeros(2, len(columns))
+            u, full[:, columns] = double.apply(v)[at], v[at]
+            value = torch.linalg.vector_norm(u)
+            frequency = symbols.frequencies[part[found.rows[at]]]
+            best.append(_Top(float(value), group, frequency, u / value, full))
+    return max(best, key=lambda top: top.value)
 
 
-class _Explicit:
-    """A(k) of a few frequencies as matrices."""
+def _candidates(taps: Tensor, cosines: Tensor, sines: Tensor, few: int) -> tuple[Tensor, Tensor]:
+    """Rows that can hold the largest value, and vectors to start from: at most `few`, or with residuals below 1e-3.
 
-    def __init__(self, matrices: Tensor) -> None:
-        self.matrices = matrices
-        self.shape, self.device, self.dtype = tuple(matrices.shape), matrices.device, matrices.dtype
-
-    def apply(self, x: Tensor) -> Tensor:
-        return (self.matrices @ x[..., None])[..., 0]
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return (y.conj()[:, None, :] @ self.matrices)[:, 0].conj()
-
-    def keep(self, alive: Tensor) -> None:
-        self.matrices = self.matrices[alive]
-
-
-class _Stacked:
-    """A(k) of many frequencies at once: one real product with the taps side by side, whatever their number."""
-
-    def __init__(self, taps: Tensor, symbols: Symbols, frequencies: Tensor) -> None:
-        t, a, b = taps.shape
-        self.shape, self.device = (len(frequencies), a, b), taps.device
-        self.dtype = torch.complex64 if taps.dtype == torch.float32 else torch.complex128
-        self.forwards = taps.permute(0, 2, 1).reshape(t * b, a)
-        self.backwards = taps.reshape(t * a, b)
-        self.cosines, self.sines = phase_tables(symbols.offsets, frequencies, symbols.grid, taps.dtype)
-
-    def apply(self, x: Tensor) -> Tensor:
-        return self._product(self.forwards, self.sines, x)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self._product(self.backwards, -self.sines, y)
-
-    def keep(self, alive: Tensor) -> None:
-        self.cosines, self.sines = self.cosines[alive], self.sines[alive]
-
-    def _product(self, stacked: Tensor, sines: Tensor, x: Tensor) -> Tensor:
-        """sum_j exp(i phase_kj) x_k S_j: (f, n) from S (t m, n) and x (f, m)."""
-        t = sines.shape[1]
-        out = []
-        step = max(1, _WORK_BYTES // (2 * stacked.shape[0] * stacked.itemsize))
-        for first in range(0, len(x), step):
-            part = slice(first, first + step)
-            c, s = self.cosines[part, :, None], sines[part, :, None]
-            re, im = x.real[part, None, :], x.imag[part, None, :]
-            rows = len(c)
-            turned = stacked.new_empty(2, rows, t, x.shape[1])
-            torch.sub(c * re, s * im, out=turned[0])
-            torch.add(c * im, s * re, out=turned[1])
-            product = turned.reshape(2 * rows, -1) @ stacked
-            out.append(torch.complex(product[:rows], product[rows:]))
-        return torch.cat(out)
-
-
-def _lanczos(
-    operator: _Stacked | _Explicit, start: Tensor | None, rtol: float, *, few: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Golub-Kahan-Lanczos at all frequencies of `operator`: Ritz values, rows that were kept, right Ritz vectors.
-
-    Rows that cannot hold the largest value any more are dropped on the way. Ends once at most `few` are left, or those
-    left have their largest value to `rtol`.
+    bfloat16 only finds start vectors: which frequencies are left for good, float32 decides.
     """
-    count, most, columns = operator.shape
-    if start is None:  # one seed, one answer
-        normal = torch.randn(count, columns, 2, generator=torch.Generator().manual_seed(0))
-        start = torch.view_as_complex(normal).to(operator.device)
-    v = start.to(operator.dtype)
-    v = v / _length(v)
-    rows = torch.arange(count, device=operator.device)
-    right, alphas, betas = [v], [], []
-    u = torch.zeros((), dtype=operator.dtype, device=operator.device)
-    tiny = torch.finfo(v.real.dtype).tiny
-    most = min(_STEPS, columns, most)
-    for step in range(1, most + 1):
-        u = operator.apply(right[-1]) - (betas[-1] * u if betas else 0)
-        alphas.append(_length(u))
-        u = u / alphas[-1].clamp_min(tiny)
-        w = operator.adjoint(u) - alphas[-1] * right[-1]
-        # full reorthogonalisation: the basis is short, and lost orthogonality costs steps
-        basis = torch.stack(right, dim=1)
-        w = w - ((basis.conj() @ w[..., None]).mT @ basis)[:, 0]
-        betas.append(_length(w))
-        if step % _CHECK == 0 or step == most:
-            ritz, residual, weights = _ritz(alphas, betas)
-            largest = ritz.max()
-            alive = ritz + residual >= largest
-            done = bool((residual[alive] <= rtol * largest).all()) or int(alive.sum()) <= few or step == columns
-            if done or step == most:
-                if not done and step == _STEPS:
-                    raise RuntimeError(f"expected Lanczos to converge to {rtol:g} in {_STEPS} steps; raise `rtol`")
-                vectors = (weights[:, None].to(basis.dtype) @ basis)[:, 0][alive]
-                return ritz[alive], rows[alive], vectors / _length(vectors)
-            rows, u, w = rows[alive], u[alive], w[alive]
-            operator.keep(alive)
-            right, alphas, betas = ([x[alive] for x in each] for each in (right, alphas, betas))
-        right.append(w / betas[-1].clamp_min(tiny))
-    raise AssertionError("the last step returns")
-
-
-def _length(x: Tensor) -> Tensor:
-    """(f, 1) L2 norms of the rows."""
-    return torch.view_as_real(x).square().sum(dim=(1, 2)).sqrt()[:, None]
-
-
-def _ritz(alphas: list[Tensor], betas: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest singular value of each bidiagonal matrix, the residual ||A^H u - s v||, and v's coordinates."""
-    m = len(alphas)
-    bidiagonal = torch.diag_embed(torch.cat(alphas, dim=1))
-    if m > 1:
-        bidiagonal = bidiagonal + torch.diag_embed(torch.cat(betas[:-1], dim=1), offset=1)
-    left, values, right = torch.linalg.svd(bidiagonal)
-    return values[:, 0], betas[-1][:, 0] * left[:, -1, 0].abs(), right[:, 0]
+    rows, start = torch.arange(len(cosines), device=taps.device), random_start(cosines, taps.shape[2])
+    if len(rows) <= few:
+        return rows, start
+    taps, cosines, sines = taps.float(), cosines.float(), sines.float()
+    if taps.is_cpu and multiplies_bfloat16():
+        rounded = Stacked(taps, cosines, sines, torch.bfloat16)
+        start = lanczos(rounded, start, _ROUNDING, few=_FEW, steps=_ROUNDED_STEPS, noise=_ROUNDING).vectors
+        found = lanczos(Stacked(taps, cosines, sines, once=True), start, _GOOD, few=few, steps=1)
+        rows, start = found.rows, found.vectors[found.rows]
+        if len(rows) <= few:
+            return rows, start
+    found = lanczos(Stacked(taps, cosines[rows], sines[rows]), start, _GOOD, few=few)
+    return rows[found.rows], found.vectors[found.rows]

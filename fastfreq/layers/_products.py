@@ -1,0 +1,133 @@
+"""Products with a convolution's symbols at many frequencies at once, for iterations that need no more than those.
+
+Complex vectors are pairs of real rows: x of shape (f, 2, n) holds real and imaginary parts.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CACHED = 1 << 19  # numbers that stay in a cache
+
+
+class Explicit:
+    """A(k) = sum_j taps_j exp(i phase_kj) of a few frequencies as matrices.
+
+    Args:
+        taps: (t, a, b).
+        cosines, sines: (f, t), of the phases.
+        dtype: of the matrices.
+    """
+
+    def __init__(self, taps: Tensor, cosines: Tensor, sines: Tensor, dtype: torch.dtype) -> None:
+        (f, t), (_, a, b) = cosines.shape, taps.shape
+        self.shape, self.dtype, self.device = (f, a, b), dtype, taps.device
+        complex_ = bool((sines != 0).any())
+        phases = (torch.cat([cosines, sines]) if complex_ else cosines).to(dtype)
+        matrices = taps.new_empty(len(phases), a, b, dtype=dtype)
+        step = a if taps.dtype == dtype else max(1, _CACHED // (t * b))  # a wider copy of all taps would be slow
+        for first in range(0, a, step):
+            part = taps[:, first : first + step].to(dtype).reshape(t, -1)
+            matrices[:, first : first + step] = (phases @ part).reshape(len(phases), -1, b)
+        self.real, self.imaginary = matrices[:f], matrices[f:] if complex_ else None
+
+    def apply(self, x: Tensor) -> Tensor:
+        """A x, (f, 2, a) from (f, 2, b)."""
+        out = torch.bmm(x, self.real.mT)
+        return out if self.imaginary is None else torch.baddbmm(out, times_i(x), self.imaginary.mT)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^H y, (f, 2, b) from (f, 2, a)."""
+        out = torch.bmm(y, self.real)
+        return out if self.imaginary is None else torch.baddbmm(out, times_i(y), self.imaginary, alpha=-1)
+
+    def keep(self, alive: Tensor) -> None:
+        """Forget the other frequencies."""
+        self.real = self.real[alive]
+        self.imaginary = None if self.imaginary is None else self.imaginary[alive]
+
+
+class Stacked:
+    """A(k) of many frequencies: one real product with the taps side by side, whatever their number.
+
+    Args:
+        taps: (t, a, b) float32.
+        cosines, sines: (f, t) float32.
+        dtype: float32, or bfloat16 for operands rounded to that.
+        once: for a single step: the taps are laid out part by part as they are used.
+    """
+
+    def __init__(
+        self, taps: Tensor, cosines: Tensor, sines: Tensor, dtype: torch.dtype = torch.float32, *, once: bool = False
+    ) -> None:
+        self.shape, self.dtype, self.device = (len(cosines), *taps.shape[1:]), torch.float32, taps.device
+        self.forwards, self.backwards = (_Wide(each, dtype, once=once) for each in (taps, taps.mT))
+        # (f, 2 t, 2): real and imaginary part of x -> those of exp(+-i phase) x, tap by tap
+        self.turns, self.returns = (
+            torch.stack([torch.cat([cosines, s], dim=1), torch.cat([-s, cosines], dim=1)], dim=2)
+            for s in (sines, -sines)
+        )
+
+    def apply(self, x: Tensor) -> Tensor:
+        """A x, (f, 2, a) from (f, 2, b)."""
+        return self.forwards.product(torch.bmm(self.turns, x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^H y, (f, 2, b) from (f, 2, a)."""
+        return self.backwards.product(torch.bmm(self.returns, y))
+
+    def keep(self, alive: Tensor) -> None:
+        """Forget the other frequencies."""
+        self.turns, self.returns = self.turns[alive], self.returns[alive]
+
+
+class _Wide:
+    """sum_j T_j x_j with the taps (t, a, b) side by side as one (a, t b) matrix.
+
+    float32 goes to oneDNN where that has AVX-512: a BLAS made for one maker's CPUs can be at half its speed on another.
+    """
+
+    def __init__(self, taps: Tensor, dtype: torch.dtype, *, once: bool) -> None:
+        self.taps, self.dtype = taps, dtype
+        self.packed = dtype == torch.float32 and taps.is_cpu and _has_onednn()
+        self.rows = taps.shape[1]
+        if once:
+            self.rows = max(1, _CACHED // (taps.shape[0] * taps.shape[2]))
+        self.laid_out = None if once else [self._lay_out(taps)]
+
+    def product(self, turned: Tensor) -> Tensor:
+        """(f, 2, a) from x_j (f, 2 t, b), the taps of the real part first."""
+        x = turned.reshape(2 * len(turned), -1).to(self.dtype)
+        if self.packed:
+            x = x.to_mkldnn()
+        parts = self.laid_out or map(self._lay_out, self.taps.split(self.rows, dim=1))
+        out = torch.cat([self._multiply(x, weight) for weight in parts], dim=1)
+        return out.to(turned.dtype).reshape(len(turned), 2, -1)
+
+    def _lay_out(self, taps: Tensor) -> Tensor:
+        weight = taps.to(self.dtype).transpose(0, 1).reshape(taps.shape[1], -1)
+        return weight.to_mkldnn() if self.packed else weight
+
+    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight).to_dense() if self.packed else x @ weight.T
+
+
+def times_i(x: Tensor) -> Tensor:
+    """The product i x, for x (f, 2, n)."""
+    return torch.stack([-x[:, 1], x[:, 0]], dim=1)
+
+
+@functools.cache
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16."""
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # not in every release of torch
+    return torch.backends.mkldnn.is_available() and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
