@@ -85,6 +85,32 @@ def test_frequencies_where_the_taps_cancel(c, taps, spectrum):
     assert np.abs(result.values - true).max() <= GUARANTEES["fast"] * true.max()
 
 
+NEAR_THE_BOUND = {
+    "one large": lambda c, low: np.r_[1.0, np.full(c - 1, low)],
+    "flat but one": lambda c, low: np.r_[np.ones(c - 1), low],
+    "half flat": lambda c, low: np.r_[np.ones(c // 2), np.full(c - c // 2, low)],
+    "as if random": lambda c, low: np.r_[np.cos(np.pi / 2 * np.arange(c - 2) / c), low, low],
+}
+
+
+@pytest.mark.parametrize("spectrum", list(NEAR_THE_BOUND))
+@pytest.mark.parametrize("c", [40, 96])
+def test_float32_values_that_pass_as_resolved_are_within_the_guarantee(c, spectrum):
+    from fastfreq.layers import _values
+    from fastfreq.layers.symbols import conv_symbols_of
+
+    passed = []
+    for low in [6e-4, 1.5e-3, 8e-3]:
+        true = NEAR_THE_BOUND[spectrum](c, low)
+        symbols = conv_symbols_of(planted(c, true), input_size=GRID, padding="circular")
+        taps, frequencies = symbols.taps.detach(), symbols.frequencies
+        values = _values._Gram(taps, symbols, len(frequencies)).single().values(frequencies)
+        resolved = _values._resolved(values)
+        assert np.abs(values[0, resolved].numpy() - true).max(initial=0) <= GUARANTEES["fast"]
+        passed.append(float(resolved.double().mean()))
+    assert passed[0] == 0 and passed[-1] == 1
+
+
 def test_fast_takes_float32_where_values_are_resolved_and_float64_where_not(monkeypatch):
     from fastfreq.layers import _values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Literal, TypeAlias, cast, get_args
@@ -22,7 +23,7 @@ _SINGLE = 2.0**-23  # spacing of float32
 _ALLOWED = 3.25e-4  # of the largest value, for "fast"; its guarantee is 3.5e-4
 _SMALL = 32  # sides below which float32 is no faster
 _PROBE = 16  # frequencies, spread evenly, that show how many have values too small for float32 ...
-_WORTHWHILE = 0.15  # ... of which more than this share make float64 the quicker
+_WORTHWHILE = 0.4  # ... of which more than this share make float64 the quicker
 
 
 def check_accuracy(accuracy: str) -> Accuracy:
@@ -51,7 +52,7 @@ def distinct_values(
     """
     groups, _, rows, columns = symbols.taps.shape
     with own_threads_only():
-        taps = _without_zeros(symbols.taps.detach().double())
+        taps = _without_zeros(symbols.taps.detach()).double()
         # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
         scale = taps.abs().amax().clamp_min(torch.finfo(taps.dtype).tiny)
         taps = taps / scale
@@ -68,12 +69,13 @@ def _without_zeros(taps: Tensor) -> Tensor:
     """The taps without channels that are zero everywhere: a strided 1 x 1 kernel has three such in four."""
     if not taps.numel():
         return taps
-    rows = (taps != 0).any(dim=3).any(dim=1).any(dim=0)
-    columns = (taps != 0).any(dim=2).any(dim=1).any(dim=0)
-    if rows.all() and columns.all():
-        return taps
-    rows[0] = columns[0] = True  # an all-zero kernel keeps one channel
-    return taps[:, :, rows][:, :, :, columns]
+    there = taps != 0
+    for axis in (2, 3):
+        kept = there.any(dim=5 - axis).any(dim=1).any(dim=0)
+        if not kept.all():
+            kept[0] = True  # an all-zero kernel keeps one channel
+            taps = taps.index_select(axis, kept.nonzero()[:, 0])
+    return taps
 
 
 def _exact(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
@@ -106,7 +108,7 @@ def _fast(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
     if (~_resolved(head)).double().mean() > _WORTHWHILE:
         values[:, ~probed] = double.values(rest, progress)
         return values
-    values[:, ~probed] = _Gram(taps.float(), symbols, count).values(rest, progress)
+    values[:, ~probed] = double.single().values(rest, progress)
     again = ~_resolved(values) & ~probed
     if again.any():
         values[:, again] = double.values(frequencies[again])
@@ -116,14 +118,27 @@ def _fast(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
 def _resolved(values: Tensor) -> Tensor:
     """(f,) bool: where singular values (g, f, r) by float32 Gram matrices are all within `_ALLOWED` of the largest.
 
-    An eigenvalue of G = A A^H is off by at most e = eps (2.2 F + 2) of the largest of all frequencies, with F the
-    largest ||G||_F over the largest ||G||_2: half of that is the most that planted spectra of 32 to 256 channels
-    showed, flat, rank-one, graded and repeated over the taps. In a singular value s that is e / (2 s).
+    Rounding takes each eigenvalue of G = A A^H to within e of the true one, eps = 2^-23 and the largest of all
+    frequencies being 1,
+        e <= eps (2.5 F + 1.2 sqrt(r) g + 1.5)    F, g: Frobenius and spectral norm of G at this frequency,
+    and m eigenvalues well below the others, where errors average out over the eigenvectors of the others, to within
+        e <= eps (3 p (F (0.35 + 1.2 sqrt(m / r)) + 0.5 sqrt(m) g) + 1.5)
+    with p = F^2 / (g trace G), at least 1/2: the flatter the large ones, the larger. Planted spectra of 32 to 512
+    channels, flat, rank-one, graded, random, with 1 to r - 1 small values, at all frequencies alike and over taps that
+    cancel, stayed below three quarters of that. A value of s is then off by at most a if e <= 2 a s - a^2.
     """
-    largest = values.max()
-    frobenius = values.square().square().sum(dim=2).max().sqrt()
-    error = _SINGLE * (2.2 * frobenius + 2 * largest**2)
-    return (values[..., -1].amin(dim=0) * largest * 2 * _ALLOWED >= error) & (largest > 0)
+    top = values.max()
+    s = values / top.clamp_min(torch.finfo(values.dtype).tiny)
+    eigenvalues = s.square()
+    r = values.shape[2]
+    frobenius, spectral = eigenvalues.square().sum(dim=2).sqrt(), eigenvalues[..., 0]
+    worst = _SINGLE * (2.5 * frobenius + 1.2 * math.sqrt(r) * spectral + 1.5)
+    unsure = ((worst + _ALLOWED**2) / (2 * _ALLOWED)).square() + 2 * worst
+    m = (eigenvalues <= unsure[..., None]).sum(dim=2).clamp_min(1)
+    flat = (frobenius.square() / (spectral * eigenvalues.sum(dim=2)).clamp_min(1e-300)).clamp_min(0.5)
+    few = flat * (frobenius * (0.35 + 1.2 * (m / r).sqrt()) + 0.5 * m.sqrt() * spectral)
+    error = torch.minimum(worst, _SINGLE * (3 * few + 1.5))
+    return (2 * _ALLOWED * s[..., -1] - _ALLOWED**2 >= error).all(dim=0) & (top > 0)
 
 
 class _Gram:
@@ -132,6 +147,12 @@ class _Gram:
     def __init__(self, taps: Tensor, symbols: Symbols, count: int) -> None:
         self.gram = kernels.ConvGram(taps, symbols.offsets, grid=symbols.grid, count=count)
         self.each = _bytes(taps, min(taps.shape[2:]) ** 2 * 8)
+
+    def single(self) -> _Gram:
+        """The same, rounded to float32."""
+        other = copy.copy(self)
+        other.gram = self.gram.float()
+        return other
 
     def values(self, frequencies: Tensor, progress: Progress = lambda _share: None) -> Tensor:
         """(g, f, r), descending."""

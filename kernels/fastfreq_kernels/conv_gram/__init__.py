@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -63,6 +65,14 @@ class ConvGram:
         self._lags = None
         if taps.is_cpu and not taps.requires_grad and _cpu.autocorrelation_is_cheaper(taps, offsets, count):
             self._lags = _lags.lags_of(taps, offsets, grid)
+
+    def float(self) -> ConvGram:
+        """The same in float32: what is shared is rounded, not computed again."""
+        single = copy.copy(self)
+        single.taps = self.taps.float()
+        if self._lags is not None:
+            single._lags = dataclasses.replace(self._lags, packed=self._lags.packed.float())
+        return single
 
     def __call__(self, frequencies: Tensor) -> Tensor:
         """(g, f, c, c) packed Gram matrices."""

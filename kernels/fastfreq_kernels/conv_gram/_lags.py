@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastfreq_kernels import _taps
-from fastfreq_kernels._threads import each_in_threads
+from fastfreq_kernels._threads import each_in_threads, split_over_threads
 from fastfreq_kernels.hermitian_eigenvalues import _cpu as _eigenvalues
 
 _SMALL = 60_000_000  # multiplications of all pairs of taps below which one product takes them all
@@ -48,16 +48,23 @@ def lags_of(taps: Tensor, offsets: Tensor, grid: Sequence[int]) -> Lags:
         products = (flat @ flat.mT).reshape(g, t, a, t, a).transpose(2, 3)[:, first, second]
         lags = taps.new_zeros(g, len(differences), a, a).index_add_(1, index[first, second], products)
         return Lags(differences, _packed(lags, single[:, None, None]).permute(0, 2, 3, 1).contiguous())
-    packed = taps.new_empty(g, a, a, len(differences))
-    by_row = taps.transpose(1, 2).contiguous()
+    separate = taps.new_empty(len(differences), g, a, a)
+    taps = taps.contiguous()
 
-    def one(d: int) -> None:  # T_j T_l^T of all pairs of taps with this difference, one after another in one product
-        first, second = ((index == d) & ~partner).nonzero(as_tuple=True)
-        both = (by_row[:, :, each].reshape(g, a, -1) for each in (first, second))
-        packed[..., d] = _packed(torch.matmul(next(both), next(both).mT), single[d])
+    def one(d: int) -> None:
+        lag = separate[d].zero_()
+        for first, second in ((index == d) & ~partner).nonzero().tolist():
+            lag.baddbmm_(taps[:, first], taps[:, second].mT)  # T_j T_l^T
+        separate[d] = _packed(lag, single[d])
 
     order = torch.bincount(index.reshape(-1)).argsort(descending=True)
     each_in_threads([functools.partial(one, d) for d in order.tolist()])
+    packed = taps.new_empty(g, a, a, len(differences))
+
+    def together(start: int, stop: int) -> None:
+        packed[:, start:stop] = separate[:, :, start:stop].permute(1, 2, 3, 0)
+
+    split_over_threads(together, a)
     return Lags(differences, packed)
 
 
