@@ -21,23 +21,19 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_compiled
-def arrange(masks, first, stop, shape, out, wanted):
-    """Symmetric parts of masks (b, h, w) over h w, into out (b, groups, w * LANES); wanted (b, groups): not all 0."""
+def arrange(mask, shape):
+    """The symmetric part of a mask (h, w) over h w, (groups, w * LANES); and which groups (groups,) are not all 0."""
     h, w = shape.h, shape.w
-    factor = 1 / (2 * h * w)
-    for band in range(first, stop):
-        for group in range(shape.groups):
-            some = False
-            for lane in range(LANES):
-                k = group * LANES + lane
-                twin = h - k if k else 0
-                for x in range(w):
-                    value = np.float32(0)
-                    if k <= h // 2:
-                        value = np.float32((masks[band, k, x] + masks[band, twin, w - x if x else 0]) * factor)
-                    out[band, group, x * LANES + lane] = value
-                    some |= value != 0
-            wanted[band, group] = some
+    out, wanted = np.zeros((shape.groups, w * LANES), np.float32), np.zeros(shape.groups, np.bool_)
+    factor = np.float32(1 / (2 * h * w))
+    for k in range(h // 2 + 1):
+        group, lane = k // LANES, k % LANES
+        row, mirrored, target = mask[k], mask[h - k if k else 0], out[group]
+        for x in range(w):
+            value = np.float32(row[x]) + np.float32(mirrored[w - x if x else 0])
+            wanted[group] |= value != 0
+            target[x * LANES + lane] = value * factor
+    return out, wanted
 
 
 @_compiled

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastfreq_kernels import _numba, _planes
-from fastfreq_kernels._threads import split_over_threads
+from fastfreq_kernels._threads import each_in_threads
 
 from . import _cpu_torch
 
+_BANDS = 7  # of an image that a thread filters before it looks for other work
 _DTYPES = (torch.float32, torch.bfloat16)  # of results that compiled code writes
 
 
@@ -59,13 +63,14 @@ class _Compiled:
         self._shape, self._images = shape, images.detach()
         self._clip, self._contrast, self._channels_last = clip, normalise_contrast, channels_last
         c, lanes = images.shape[1], _code().LANES
-        self._scale, self._shift = torch.ones(c), torch.zeros(c)
+        scale, shift = torch.ones(c), torch.zeros(c)
         if mean is not None and std is not None:
-            self._scale, self._shift = 1 / std.float(), -mean.float() / std.float()
-        self._masks = masks.detach().contiguous()
-        self._passed = self._masks[:, 0, 0].double().numpy()
-        self._kept = torch.empty(len(masks), shape.groups, shape.w * lanes).numpy()
-        self._wanted = torch.empty(len(masks), shape.groups, dtype=torch.bool).numpy()
+            scale, shift = 1 / std.float(), -mean.float() / std.float()
+        self._terms = scale.numpy(), shift.numpy()
+        self._local = threading.local()
+        self._masks = (masks.view(torch.uint8) if masks.dtype == torch.bool else masks.detach()).contiguous().numpy()
+        self._passed = self._masks[:, 0, 0].astype(np.float64)
+        self._kept: list[tuple[Any, Any] | None] = [None] * len(masks)
         k = torch.arange(shape.groups * lanes)
         weights = torch.where((k == 0) | (2 * k == shape.h), 1.0, 2.0) * (k <= shape.h // 2)
         self._row_weights = weights.numpy()
@@ -75,35 +80,55 @@ class _Compiled:
         self._flat = flat.view(torch.uint16).numpy() if dtype == torch.bfloat16 else flat.numpy()
 
     def __call__(self) -> Tensor:
-        split_over_threads(self._arrange, len(self._masks))
-        split_over_threads(self._filter, len(self._masks) * len(self._images))
+        tasks = [
+            functools.partial(self._filter, image, range(len(self._masks))[start : start + _BANDS])
+            for image in range(len(self._images))
+            for start in range(0, len(self._masks), _BANDS)
+        ]
+        if tasks:
+            each_in_threads(tasks)
         return self._out
 
-    def _arrange(self, start: int, stop: int) -> None:
-        masks = self._masks.view(torch.uint8) if self._masks.dtype == torch.bool else self._masks
-        _code().arrange(masks.numpy(), start, stop, self._shape, self._kept, self._wanted)
+    def _filter(self, image: int, bands: range) -> None:
+        scratch = self._scratch()
+        if scratch.image != image:
+            self._analyse(image, scratch)
+        scratch.image = image
+        n, c, h, w = self._images.shape
+        for band in bands:
+            _code().synthesise(
+                scratch.spectra, scratch.means, scratch.energies, *self._mask(band), self._passed[band], *self._terms,
+                self._clip, self._contrast, self._shape, self._row_weights, scratch.rows, scratch.columns, scratch.y,
+                scratch.corner, self._flat, (band * n + image) * c * h * w, self._channels_last,
+            )  # fmt: skip
 
-    def _filter(self, start: int, stop: int) -> None:
-        """Pairs in the order of images, so that a thread transforms an image once."""
-        code, shape, (n, c, h, w) = _code(), self._shape, self._images.shape
-        b = len(self._masks)
+    def _mask(self, band: int) -> tuple[Any, Any]:
+        """In the order of the spectra; threads that want the same one at once both make it."""
+        found = self._kept[band]
+        if found is None:
+            found = self._kept[band] = _code().arrange(self._masks[band], self._shape)
+        return found
 
-        def scratch(*size: int) -> Any:
-            return torch.zeros(size).numpy()  # torch's memory starts where a cache line does
+    def _analyse(self, image: int, scratch: Any) -> None:
+        pixels = self._images[image]
+        unit = 255.0 if pixels.dtype == torch.uint8 else 1.0
+        pixels = (pixels if pixels.dtype == torch.uint8 else pixels.float()).contiguous().flatten(1)
+        _code().analyse(
+            pixels.numpy(), unit, self._shape, self._row_weights, scratch.x, scratch.y, scratch.corner,
+            scratch.spectra, scratch.means, scratch.energies,
+        )  # fmt: skip
 
-        spectra, rows = scratch(2, c, shape.spectrum_size)  # `rows` stays 0 past the last column
-        columns, corner = scratch(c, shape.buffer_size), scratch(4 * code.LANES**2)
-        x, y = scratch(2, shape.buffer_size)
-        means, energies = torch.empty(2, c, dtype=torch.float64).numpy()
-        terms = self._scale.numpy(), self._shift.numpy()
-        for i in range(start // b, -(-stop // b)):
-            image = self._images[i]
-            unit = 255.0 if image.dtype == torch.uint8 else 1.0
-            image = (image if image.dtype == torch.uint8 else image.float()).contiguous().view(c, h * w).numpy()
-            code.analyse(image, unit, shape, self._row_weights, x, y, corner, spectra, means, energies)
-            for j in range(max(start, i * b) - i * b, min(stop, (i + 1) * b) - i * b):
-                code.synthesise(
-                    spectra, means, energies, self._kept[j], self._wanted[j], self._passed[j], *terms, self._clip,
-                    self._contrast, shape, self._row_weights, rows, columns, y, corner, self._flat,
-                    (j * n + i) * c * h * w, self._channels_last,
-                )  # fmt: skip
+    def _scratch(self) -> Any:
+        """This thread's."""
+        own, shape, c = self._local, self._shape, self._images.shape[1]
+        if not hasattr(own, "image"):
+
+            def zeros(*size: int) -> Any:
+                return torch.zeros(size).numpy()  # torch's memory starts where a cache line does
+
+            own.image = None
+            own.spectra, own.rows = zeros(2, c, shape.spectrum_size)  # `rows` stays 0 past the last column
+            own.columns, own.corner = zeros(c, shape.buffer_size), zeros(4 * _code().LANES ** 2)
+            own.x, own.y = zeros(2, shape.buffer_size)
+            own.means, own.energies = np.zeros((2, c))
+        return own
