@@ -36,6 +36,7 @@ class Shape(NamedTuple):
     row_twiddles: NDArray[np.float32]
     column_radices: NDArray[np.int64]  # of transforms along a column, of length h
     column_twiddles: NDArray[np.float32]
+    row_weights: NDArray[np.float32]  # (groups * LANES,) rows of the whole plane that each row stands for, or 0
     spectrum_size: int  # floats in the spectrum of a plane
     buffer_size: int  # floats in a buffer of a transform
 
@@ -46,8 +47,10 @@ def shape_of(h: int, w: int) -> Shape | None:
     if along_row is None or along_column is None:
         return None
     groups, columns = -(-(h // 2 + 1) // LANES), -(-w // (2 * LANES)) * 2 * LANES
+    k = np.arange(groups * LANES)
+    weights = np.where(k > h // 2, 0, np.where((k == 0) | (2 * k == h), 1, 2)).astype(np.float32)
     sizes = groups * columns * 2 * LANES, max(h, columns) * 2 * LANES
-    return Shape(h, w, groups, columns, *along_row, *along_column, *sizes)
+    return Shape(h, w, groups, columns, *along_row, *along_column, weights, *sizes)
 
 
 @_compiled

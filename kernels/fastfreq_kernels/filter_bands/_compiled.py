@@ -37,7 +37,7 @@ def arrange(mask, shape):
 
 
 @_compiled
-def analyse(image, unit, shape, row_weights, x, y, corner, spectra, means, energies):
+def analyse(image, unit, shape, x, y, corner, spectra, means, energies):
     """Of an image (c, h * w): spectra (c, spectrum_size) without the means; its means and variances by channel."""
     for channel in range(len(image)):
         mean = mean_of(image[channel], x)
@@ -50,13 +50,13 @@ def analyse(image, unit, shape, row_weights, x, y, corner, spectra, means, energ
             if len(shape.row_radices) % 2:
                 x[: len(row)] = row
             _along_row(row, x, shape)
-            total += _energy(row, load(row_weights, group), shape, corner)
+            total += _energy(row, load(shape.row_weights, group), shape, corner)
         energies[channel] = total / np.float64(shape.h * shape.w) ** 2
 
 
 @_compiled
 def synthesise(
-    spectra, means, energies, masks, wanted, passed, gains, shifts, clipped, contrast, shape, row_weights,
+    spectra, means, energies, masks, wanted, passed, gains, shifts, clipped, contrast, shape,
     rows, columns, y, corner, out, start, channels_last,
 ):  # fmt: skip
     """One band of one image, normalised, into the flat `out` from `start` on.
@@ -73,7 +73,6 @@ def synthesise(
         clipped: to [0, 1].
         contrast: restore the image's.
         shape: of the planes.
-        row_weights: (groups * LANES,) how many rows of the whole plane each row of frequencies stands for, or 0.
         rows: scratch (c, spectrum_size), zero past the last column.
         columns: scratch (c, buffer_size).
         y: scratch (buffer_size,).
@@ -91,7 +90,7 @@ def synthesise(
                 product = y if len(shape.row_radices) % 2 else row
                 _multiply(_row(spectra[channel], group, shape), masks[group], product, shape)
                 if contrast:
-                    left += _energy(product, load(row_weights, group), shape, corner)
+                    left += _energy(product, load(shape.row_weights, group), shape, corner)
                 _along_row(row, y, shape)
     gain, offset = _contrast(means, energies, passed, left / c) if contrast else (1.0, 0.0)
     for first in range(0, shape.w, 2 * LANES):

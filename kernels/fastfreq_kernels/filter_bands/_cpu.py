@@ -62,7 +62,7 @@ class _Compiled:
     ) -> None:
         self._shape, self._images = shape, images.detach()
         self._clip, self._contrast, self._channels_last = clip, normalise_contrast, channels_last
-        c, lanes = images.shape[1], _code().LANES
+        c = images.shape[1]
         scale, shift = torch.ones(c), torch.zeros(c)
         if mean is not None and std is not None:
             scale, shift = 1 / std.float(), -mean.float() / std.float()
@@ -71,9 +71,6 @@ class _Compiled:
         self._masks = (masks.view(torch.uint8) if masks.dtype == torch.bool else masks.detach()).contiguous().numpy()
         self._passed = self._masks[:, 0, 0].astype(np.float64)
         self._kept: list[tuple[Any, Any] | None] = [None] * len(masks)
-        k = torch.arange(shape.groups * lanes)
-        weights = torch.where((k == 0) | (2 * k == shape.h), 1.0, 2.0) * (k <= shape.h // 2)
-        self._row_weights = weights.numpy()
         self._out = _planes.empty(images, len(masks), dtype, channels_last=channels_last)
         flat = self._out.permute(0, 1, 3, 4, 2) if channels_last else self._out
         flat = flat.reshape(-1)
@@ -98,7 +95,7 @@ class _Compiled:
         for band in bands:
             _code().synthesise(
                 scratch.spectra, scratch.means, scratch.energies, *self._mask(band), self._passed[band], *self._terms,
-                self._clip, self._contrast, self._shape, self._row_weights, scratch.rows, scratch.columns, scratch.y,
+                self._clip, self._contrast, self._shape, scratch.rows, scratch.columns, scratch.y,
                 scratch.corner, self._flat, (band * n + image) * c * h * w, self._channels_last,
             )  # fmt: skip
 
@@ -114,7 +111,7 @@ class _Compiled:
         unit = 255.0 if pixels.dtype == torch.uint8 else 1.0
         pixels = (pixels if pixels.dtype == torch.uint8 else pixels.float()).contiguous().flatten(1)
         _code().analyse(
-            pixels.numpy(), unit, self._shape, self._row_weights, scratch.x, scratch.y, scratch.corner,
+            pixels.numpy(), unit, self._shape, scratch.x, scratch.y, scratch.corner,
             scratch.spectra, scratch.means, scratch.energies,
         )  # fmt: skip
 

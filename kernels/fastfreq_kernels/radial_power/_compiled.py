@@ -21,7 +21,7 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_compiled
-def radial_power(images, unit, magnitude, shape, cells, starts, row_weights, work, rings, sums):
+def radial_power(images, unit, magnitude, shape, cells, starts, work, rings, sums):
     """Fill rings (n, c, r) and add to sums (c, groups * w * LANES) for images (n, c, h * w), uint8 or float32.
 
     Args:
@@ -31,7 +31,6 @@ def radial_power(images, unit, magnitude, shape, cells, starts, row_weights, wor
         shape: of the planes.
         cells: (m,) where in (groups, w // 2 + 1, LANES) the cells of each ring are.
         starts: (r + 1,) where each ring starts in `cells`.
-        row_weights: (groups * LANES,) how many rows of the whole plane each row of frequencies stands for, or 0.
         work: scratch, `spectrum_size` + 2 `buffer_size` + (groups (w // 2 + 1) + 4 LANES) LANES floats.
         rings: written.
         sums: of |F|^2 or |F| over images.
@@ -48,12 +47,12 @@ def radial_power(images, unit, magnitude, shape, cells, starts, row_weights, wor
             mean = mean_of(pixels, x)
             to_rows(pixels, mean, scale, shape, spectrum, x, y, corner)
             level = np.float32(mean * root_area / unit)
-            _values(spectrum, level, magnitude, shape, row_weights, y, folded, sums[channel])
+            _values(spectrum, level, magnitude, shape, y, folded, sums[channel])
             _add_rings(folded, cells, starts, rings[image, channel])
 
 
 @_compiled
-def _values(spectrum, level, magnitude, shape, row_weights, y, folded, sums):
+def _values(spectrum, level, magnitude, shape, y, folded, sums):
     """Transform rows and take |F|^2 or |F|; `level` is the part of the plane's mean in F at zero."""
     w, half = shape.w, shape.w // 2 + 1
     for group in range(shape.groups):
@@ -62,7 +61,7 @@ def _values(spectrum, level, magnitude, shape, row_weights, y, folded, sums):
         z = transform(shape.row_radices, shape.row_twiddles, row, y)
         if group == 0:
             z[0] += level
-        weight = load(row_weights, group)
+        weight = load(shape.row_weights, group)
         for x in range(half):
             re, im = load(z, 2 * x), load(z, 2 * x + 1)
             value = re * re + im * im

@@ -25,7 +25,6 @@ class _Layout(NamedTuple):
     shape: Any
     cells: NDArray[np.int32]  # (m,) of (groups, w // 2 + 1, LANES), flat, sorted by ring
     starts: NDArray[np.int64]  # (r + 1,) where each ring starts in `cells`
-    row_weights: NDArray[np.float32]  # (groups * LANES,) rows of the whole plane that a row stands for
     plane: Tensor  # (h * (w // 2 + 1),) int64, where in (groups, w, LANES) each cell of a half plane is
 
 
@@ -58,7 +57,7 @@ def _by_compiled(images: Tensor, magnitude: bool, layout: _Layout) -> tuple[Tens
             some = images.detach()[i : min(i + _CONVERTED, stop)]
             some = (some if some.dtype == torch.uint8 else some.float()).contiguous().view(-1, c, h * w).numpy()
             code.radial_power(
-                some, unit, magnitude, shape, layout.cells, layout.starts, layout.row_weights, scratch,
+                some, unit, magnitude, shape, layout.cells, layout.starts, scratch,
                 out[i : i + len(some)], sums,
             )  # fmt: skip
 
@@ -86,8 +85,6 @@ def _layout(h: int, w: int, side: int | None) -> _Layout | None:
     cell = table.order[upper]
     cells = slot(cell // half, cell % half, half).to(torch.int32)
     starts = torch.searchsorted(ring[upper], torch.arange(len(table.cells) + 1))
-    k = torch.arange(shape.groups * lanes)
-    weights = torch.where((k == 0) | (2 * k == h), 1.0, 2.0) * (k <= h // 2)
     y, x = torch.arange(h)[:, None], torch.arange(half)[None, :]
     plane = torch.where(y <= h // 2, slot(y, x, w), slot(h - y, -x % w, w))
-    return _Layout(shape, cells.numpy(), starts.numpy(), weights.numpy(), plane.reshape(-1))
+    return _Layout(shape, cells.numpy(), starts.numpy(), plane.reshape(-1))
