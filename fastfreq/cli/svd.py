@@ -39,7 +39,7 @@ def add(verbs: _arguments.Verbs) -> None:
         "--accuracy",
         default="high",
         choices=get_args(Accuracy),
-        help="error relative to a layer's largest value: LAPACK's, 1e-7, 3.5e-4; default: %(default)s",
+        help="error relative to a layer's largest value: 1e-13, 1e-7, 3.5e-4; default: %(default)s",
     )
     verb.add_argument("--layers", nargs="+", metavar="NAME", help="these layers only; files of several runs merge")
     verb.add_argument("--fold-batch-norm", action="store_true", help="include the batch norm that follows a layer")
