@@ -52,10 +52,11 @@ def distinct_values(
     """
     groups, _, rows, columns = symbols.taps.shape
     with own_threads_only():
-        taps = _without_zeros(symbols.taps.detach()).double()
+        taps = _without_zeros(symbols.taps.detach())
         # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
-        scale = taps.abs().amax().clamp_min(torch.finfo(taps.dtype).tiny)
-        taps = taps / scale
+        low, high = taps.aminmax()
+        scale = torch.maximum(-low, high).double().clamp_min(torch.finfo(torch.float64).tiny)
+        taps = taps.to(torch.float64, copy=True).div_(scale)
         compute = _exact if accuracy == "exact" else _fast if accuracy == "fast" else _high
         values = compute(taps, symbols, progress)
     out = np.zeros((len(symbols.frequencies), groups, min(rows, columns)))

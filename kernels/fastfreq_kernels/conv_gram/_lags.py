@@ -98,9 +98,9 @@ def gram_of(lags: Lags, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
     """(g, f, c, c) packed Gram matrices at some frequencies."""
     cosines, sines = _taps.phase_tables(lags.offsets, frequencies, grid, lags.packed.dtype)
     g, c, _, h = lags.packed.shape
-    lower = torch.ones(c, c, dtype=torch.bool).tril()[..., None]
-    stacked = torch.cat([lags.packed * lower, lags.packed * ~lower], dim=3).reshape(g, c * c, 2 * h)
-    return torch.matmul(torch.cat([cosines, sines], dim=1), stacked.mT).reshape(g, len(frequencies), c, c)
+    flat = lags.packed.reshape(g, c * c, h).mT
+    below, above = (torch.matmul(table, flat).reshape(g, len(frequencies), c, c) for table in (cosines, sines))
+    return torch.where(torch.ones(c, c, dtype=torch.bool).tril(), below, above)
 
 
 def eigenvalues_of(lags: Lags, frequencies: Tensor, grid: Sequence[int]) -> Tensor | None:

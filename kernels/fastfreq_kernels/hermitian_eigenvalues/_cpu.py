@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastfreq_kernels import _hermitian
-from fastfreq_kernels._threads import split_over_threads
+from fastfreq_kernels._threads import split_over_threads, threads_of_torch
 
 LARGEST = 512  # sides above this are LAPACK's: an interleaved matrix no longer fits into caches
 _HALF_A_REGISTER = 4  # fewer matrices leave more lanes idle than LAPACK loses
@@ -27,7 +27,7 @@ def eigenvalues(packed: Tensor) -> Tensor:
     code = compiled(c, len(matrices))
     source = matrices.numpy()
     if code is None or not in_lanes(code, lambda a, b: code.eigenvalues(source[a:b], out.numpy()[a:b]), out):
-        _by_lapack(matrices, out)
+        out = _by_lapack(matrices)
     if not torch.isfinite(out).all():
         raise ValueError("expected finite matrices, got NaN or infinite ones; look for the layer they come from")
     return out.reshape(packed.shape[:-1])
@@ -51,10 +51,11 @@ def in_lanes(code: Any, run: Callable[[int, int], bool], out: Tensor) -> bool:
     return all(converged)
 
 
-def _by_lapack(matrices: Tensor, out: Tensor) -> None:
+def _by_lapack(matrices: Tensor) -> Tensor:
+    """Eigenvalues (n, c), descending, of packed matrices (n, c, c), by LAPACK."""
+    out = matrices.new_empty(matrices.shape[:2])
     if not torch.isfinite(matrices).all():  # LAPACK may loop on these
-        out.fill_(torch.nan)
-        return
+        return out.fill_(torch.nan)
     real = not matrices.triu(1).any()
 
     def run(start: int, stop: int) -> None:
@@ -64,10 +65,12 @@ def _by_lapack(matrices: Tensor, out: Tensor) -> None:
         else:
             out[start:stop] = torch.linalg.eigvalsh(_hermitian.unpack(part)).flip(-1)
 
-    if len(matrices) < torch.get_num_threads():
-        run(0, len(matrices))  # few matrices: LAPACK's own threads
+    if len(matrices) == 1:
+        with threads_of_torch():  # LAPACK's own threads
+            run(0, 1)
     else:
         split_over_threads(run, len(matrices))
+    return out
 
 
 @functools.cache
