@@ -74,10 +74,6 @@ def split_over_threads(run: Callable[[int, int], object], count: int, *, multipl
 def each_in_threads(tasks: Sequence[Callable[[], object]]) -> None:
     """Call every task, in order, each in the first thread that is free; an exception reaches the caller."""
     threads = min(_local.threads or torch.get_num_threads(), len(tasks))
-    if len(tasks) == 1:
-        with threads_of_torch():
-            tasks[0]()
-        return
     if threads <= 1:
         for task in tasks:
             task()

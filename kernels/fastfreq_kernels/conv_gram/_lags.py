@@ -18,6 +18,7 @@ from fastfreq_kernels import _taps
 from fastfreq_kernels._threads import each_in_threads, split_over_threads
 from fastfreq_kernels.hermitian_eigenvalues import _cpu as _eigenvalues
 
+_ROWS = 256  # of a lag that one product makes
 _SMALL = 60_000_000  # multiplications of all pairs of taps below which one product takes them all
 
 
@@ -46,33 +47,35 @@ def lags_of(taps: Tensor, offsets: Tensor, grid: Sequence[int]) -> Lags:
         first, second = (~partner).nonzero(as_tuple=True)
         flat = taps.reshape(g, t * a, b)
         products = (flat @ flat.mT).reshape(g, t, a, t, a).transpose(2, 3)[:, first, second]
-        lags = taps.new_zeros(g, len(differences), a, a).index_add_(1, index[first, second], products)
-        return Lags(differences, _packed(lags, single[:, None, None]).permute(0, 2, 3, 1).contiguous())
-    separate = taps.new_empty(len(differences), g, a, a)
+        lags = taps.new_zeros(g, len(differences), a, a).index_add_(1, index[first, second], products).transpose(0, 1)
+        return Lags(differences, _packed(lags, single, 0, a))
+    lags = taps.new_zeros(len(differences), g, a, a)
     taps = taps.contiguous()
 
-    def one(d: int) -> None:
-        lag = separate[d].zero_()
+    def add(d: int, rows: slice) -> None:
         for first, second in ((index == d) & ~partner).nonzero().tolist():
-            lag.baddbmm_(taps[:, first], taps[:, second].mT)  # T_j T_l^T
-        separate[d] = _packed(lag, single[d])
+            lags[d, :, rows].baddbmm_(taps[:, first, rows], taps[:, second].mT)  # T_j T_l^T
 
-    order = torch.bincount(index.reshape(-1)).argsort(descending=True)
-    each_in_threads([functools.partial(one, d) for d in order.tolist()])
+    order = torch.bincount(index.reshape(-1)).argsort(descending=True, stable=True).tolist()
+    blocks = [slice(row, row + _ROWS) for row in range(0, a, _ROWS)]  # for any number of threads the same products
+    each_in_threads([functools.partial(add, d, rows) for d in order for rows in blocks])
     packed = taps.new_empty(g, a, a, len(differences))
 
-    def together(start: int, stop: int) -> None:
-        packed[:, start:stop] = separate[:, :, start:stop].permute(1, 2, 3, 0)
+    def pack(start: int, stop: int) -> None:
+        packed[:, start:stop] = _packed(lags, single, start, stop)
 
-    split_over_threads(together, a)
+    split_over_threads(pack, a)
     return Lags(differences, packed)
 
 
-def _packed(lags: Tensor, single: Tensor) -> Tensor:
-    transposed = lags.mT
+def _packed(lags: Tensor, single: Tensor, start: int, stop: int) -> Tensor:
+    """Rows of the packed matrices (g, rows, a, h) of lags (h, g, a, a)."""
+    own_rows, across = lags[:, :, start:stop], lags[..., start:stop].mT
+    both = torch.where(single[:, None, None, None], own_rows, own_rows + across)
     # Im G[j, i] for i < j multiplies sin by (R_d - R_d^T)[j, i] = -(R_d - R_d^T)[i, j]
-    lower = torch.ones(lags.shape[-2:], dtype=torch.bool).tril()
-    return torch.where(lower, torch.where(single, lags, lags + transposed), transposed - lags)
+    columns = torch.arange(lags.shape[-1])
+    lower = columns <= columns[start:stop, None]
+    return torch.where(lower, both, across - own_rows).permute(1, 2, 3, 0).contiguous()
 
 
 def pairs_of(offsets: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

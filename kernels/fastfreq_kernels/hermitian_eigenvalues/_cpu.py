@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastfreq_kernels import _hermitian
-from fastfreq_kernels._threads import split_over_threads, threads_of_torch
+from fastfreq_kernels._threads import own_threads_only, split_over_threads
 
 LARGEST = 512  # sides above this are LAPACK's: an interleaved matrix no longer fits into caches
 _HALF_A_REGISTER = 4  # fewer matrices leave more lanes idle than LAPACK loses
@@ -65,10 +65,7 @@ def _by_lapack(matrices: Tensor) -> Tensor:
         else:
             out[start:stop] = torch.linalg.eigvalsh(_hermitian.unpack(part)).flip(-1)
 
-    if len(matrices) == 1:
-        with threads_of_torch():  # LAPACK's own threads
-            run(0, 1)
-    else:
+    with own_threads_only():  # LAPACK's own threads would make answers depend on their number
         split_over_threads(run, len(matrices))
     return out
 
