@@ -13,8 +13,8 @@ from torch import Tensor
 from ._products import Explicit, Stacked, times_i
 
 STEPS = 200
-_FIRST = 4  # steps before the first look at which frequencies can still hold the largest value, ...
-_EVERY = 2  # ... and between looks
+_EARLY = (1, 4)  # steps after which to look at which frequencies can still hold the largest value, ...
+_LATE, _EVERY = 8, 2  # ... and from which on, and how often
 
 
 class Found(NamedTuple):
@@ -61,22 +61,21 @@ def lanczos(
     last = min(steps, columns, a)
     basis, alphas, betas = v.new_empty(count, 8, 2 * columns), v.new_empty(count, last), v.new_empty(count, last)
     tiny = torch.finfo(v.dtype).tiny
-    u = torch.zeros((), dtype=v.dtype, device=v.device)
-    beta = v.new_zeros(count, 1, 1)
+    u, beta = v.new_zeros(count, 2, a), v.new_zeros(count, 1, 1)
     for step in range(1, last + 1):
         if step > basis.shape[1]:
             basis = torch.cat([basis, torch.empty_like(basis)], dim=1)
         basis[:, step - 1] = v.flatten(1)
-        u = operator.apply(v) - beta * u
+        u = torch.addcmul(operator.apply(v), beta, u, value=-1)
         alpha = _length(u)
         u = u / alpha.clamp_min(tiny)
-        w = operator.adjoint(u) - alpha * v
+        w = torch.addcmul(operator.adjoint(u), alpha, v, value=-1)
         if not noise:
             w = _orthogonal(w, basis[:, :step])
         beta = _length(w)
         alphas[:, step - 1], betas[:, step - 1] = alpha[:, 0, 0], beta[:, 0, 0]
         v = w / beta.clamp_min(tiny)
-        if step != last and step != 1 and (step < _FIRST or (step - _FIRST) % _EVERY):
+        if step not in (*_EARLY, last) and (step < _LATE or (step - _LATE) % _EVERY):
             continue
         values, residuals, weights = _ritz(alphas[:, :step], betas[:, :step])
         largest = values.max()

@@ -177,8 +177,10 @@ def _by_lanczos(symbols: Symbols, scale: float, rtol: float) -> _Top:
     cosines, sines = phase_tables(symbols.offsets, symbols.frequencies, symbols.grid, torch.float64)
     cosines, sines = cosines * scale, sines * scale  # instead of the taps: no copy
     for group, every in enumerate(symbols.taps):
-        columns = (every.permute(1, 2, 0) != 0).any(dim=2).any(dim=0)  # strided 1 x 1 kernels have zero ones
-        taps = every if columns.all() else every[:, :, columns]
+        columns = torch.arange(every.shape[2], device=every.device)
+        if symbols.taps.numel() > math.prod(symbols.weight_shape):  # phases that a stride beyond the kernel skips
+            columns = torch.nonzero((every != 0).any(dim=0).any(dim=0))[:, 0]
+        taps = every if len(columns) == every.shape[2] else every[:, :, columns]
         few = max(_FEW, _FEW_BYTES // (8 * taps[0].numel()))
         rows, starts = _candidates(taps, cosines, sines, few)
         for part, v in zip(rows.split(few), starts.split(few), strict=True):
@@ -188,7 +190,7 @@ def _by_lanczos(symbols: Symbols, scale: float, rtol: float) -> _Top:
             double = Explicit(taps, cosines[part], sines[part], torch.float64)
             found = lanczos(double, v, rtol)
             at = int(found.values.argmax())
-            v, full = found.vectors[found.rows], found.vectors.new_zeros(2, len(columns))
+            v, full = found.vectors[found.rows], found.vectors.new_zeros(2, every.shape[2])
             u, full[:, columns] = double.apply(v)[at], v[at]
             value = torch.linalg.vector_norm(u)
             frequency = symbols.frequencies[part[found.rows[at]]]
