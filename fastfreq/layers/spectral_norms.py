@@ -59,8 +59,10 @@ def spectral_norm(
     largest Ritz value, both of products in float32. Where the CPU multiplies bfloat16, steps in that find the vectors
     from which the float32 ones start; they decide nothing. The matrices of the last few frequencies give the value, in
     float64. The result is a value that some unit vector attains, so never above ||A||; it stops when the residual of
-    the largest is below `rtol`, which bounds its distance to a singular value but, as in every Lanczos method, proves
-    only with probability one that this is the largest. `kernels.gram_iteration` gives certified bounds.
+    the largest is below `rtol`, which bounds its distance to a singular value but does not prove that this is the
+    largest: a frequency whose start vector is almost orthogonal to its largest vector can drop out. That happened in 1
+    of 400 random layers of 100 to 139 channels; the result was 0.23 % low. `kernels.gram_iteration` gives certified
+    bounds.
 
     Args:
         layer: a convolution, transposed convolution or linear layer.
