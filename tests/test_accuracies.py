@@ -122,6 +122,7 @@ def test_fast_takes_float32_where_values_are_resolved_and_float64_where_not(monk
         lambda self, k, *rest: seen.append((self.gram.taps.dtype, len(k))) or original(self, k, *rest),
     )
     monkeypatch.setattr(_values, "_PROBE", 4)
+    monkeypatch.setattr(_values, "_GRAM_PAYS", (30, 384))
     single, double = torch.float32, torch.float64
     for taken, spectrum in {
         ((double, 4), (single, 12)): np.logspace(0, -1, 40),
@@ -130,3 +131,12 @@ def test_fast_takes_float32_where_values_are_resolved_and_float64_where_not(monk
         seen.clear()
         ff.singular_values(planted(40, spectrum), input_size=GRID, accuracy="fast", padding="circular")
         assert tuple(seen) == taken
+
+
+@pytest.mark.parametrize("spectrum", list(NEAR_THE_BOUND))
+@pytest.mark.parametrize("c", [33, 64])
+def test_fast_by_the_matrices_themselves_has_float32_errors_at_small_values_too(c, spectrum):
+    for low in [0.0, 1e-6, 1e-3]:
+        true = NEAR_THE_BOUND[spectrum](c, low)
+        result = ff.singular_values(planted(c, true), input_size=GRID, accuracy="fast", padding="circular")
+        assert np.abs(result.values - np.sort(true)[::-1]).max() <= 3e-6

@@ -5,6 +5,7 @@ Complex vectors are pairs of real rows, as in `_products`.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from ._products import Explicit, Stacked, times_i
 STEPS = 200
 _EARLY = (1, 4)  # steps after which to look at which frequencies can still hold the largest value, ...
 _LATE, _EVERY = 8, 2  # ... and from which on, and how often
+_LOST = 1e-6  # probability that a frequency is left whose largest value is the largest of all
 
 
 class Found(NamedTuple):
@@ -31,21 +33,31 @@ def random_start(like: Tensor, columns: int) -> Tensor:
 
 
 def lanczos(
-    operator: Explicit | Stacked, start: Tensor, rtol: float, *, few: int = 0, steps: int = STEPS, noise: float = 0.0
+    operator: Explicit | Stacked,
+    start: Tensor,
+    rtol: float,
+    *,
+    random: bool = False,
+    few: int = 0,
+    steps: int = STEPS,
+    noise: float = 0.0,
 ) -> Found:
     """Golub-Kahan-Lanczos at every frequency of `operator`, which forgets rows on the way.
 
-    A row is left once its Ritz value plus its residual stays below the largest Ritz value. Ends once at most `few` rows
-    are left, or the residuals of those left are below `rtol` times the largest value, or after `steps`.
+    A row is left once its Ritz value plus its residual stays below the largest Ritz value or, from a random start, once
+    `_may_hold` rules out a larger value. Ends once at most `few` rows are left, or the residuals of those left are
+    below `rtol` times the largest value, or after `steps`.
 
     Args:
         operator: A(k) at f frequencies.
         start: (f, 2, b), not zero.
         rtol: relative residual.
+        random: `start` is of `random_start`.
         few: number of rows.
         steps: fewer than 200 may end without either.
-        noise: of the products, relative to the largest value; residuals count as at least that. Above zero there is no
-            orthogonalisation against all earlier vectors, which that noise would undo.
+        noise: of the products, relative to the largest value; residuals count as at least that, and singular values as
+            moved by a third of it. Above zero there is no orthogonalisation against all earlier vectors, which that
+            noise would undo.
 
     Returns:
         Ritz vectors, of unit length, are those of the step at which a row was left.
@@ -79,8 +91,11 @@ def lanczos(
             continue
         values, residuals, weights = _ritz(alphas[:, :step], betas[:, :step])
         largest = values.max()
-        alive = values + torch.hypot(residuals, noise * largest) >= largest
-        converged = bool((residuals[alive] <= rtol * largest).all())
+        near = values + torch.hypot(residuals, noise * largest) >= largest
+        alive = near
+        if random:
+            alive = near | _may_hold(alphas[:, :step], betas[:, :step], largest * (1 - noise / 3), columns)
+        converged = bool((near & (residuals <= rtol * largest))[alive].all())
         ended = converged or int(alive.sum()) <= few or step == last
         if ended and step == STEPS and not converged:
             raise RuntimeError(f"expected Lanczos to converge to {rtol:g} in {STEPS} steps; raise `rtol`")
@@ -95,6 +110,28 @@ def lanczos(
         if ended:
             return Found(rows, values, vectors)
     raise AssertionError("the last step returns")
+
+
+def _may_hold(alphas: Tensor, betas: Tensor, value: Tensor, columns: int) -> Tensor:
+    """(f,) bool: where a singular value of at least `value` is likelier than `_LOST` to have been missed so far.
+
+    With p_j the orthonormal polynomials of Lanczos, x = value^2 and y >= x an eigenvalue of A^H A beyond which there is
+    none, the start vector has a share of at most 1 / sum_j p_j(y)^2 <= 1 / sum_j p_j(x)^2 in the direction of y's
+    vector (the Christoffel function). A random start in b dimensions has less than p / (b - 1) with a probability below
+    p.
+    """
+    a, b = alphas.double(), betas.double()
+    x = value.double().square()
+    diagonal = a.square()
+    diagonal[:, 1:] += b[:, :-1].square()
+    off = (a * b).clamp_min(torch.finfo(a.dtype).tiny)
+    before, p = torch.zeros_like(x).expand(len(a)), torch.ones_like(a[:, 0])
+    total = p
+    for j in range(a.shape[1]):
+        coupled = off[:, j - 1] * before if j else 0
+        before, p = p, ((x - diagonal[:, j]) * p - coupled) / off[:, j]
+        total = total + p.square()
+    return -total.log() > math.log(_LOST / max(columns - 1, 1))
 
 
 def _orthogonal(w: Tensor, basis: Tensor) -> Tensor:

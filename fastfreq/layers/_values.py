@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, cast, get_args
 import fastfreq_kernels as kernels
 import numpy as np
 import torch
-from fastfreq_kernels._threads import own_threads_only, threads_of_torch
+from fastfreq_kernels._threads import own_threads_only
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +21,7 @@ Progress: TypeAlias = Callable[[float], object]  # takes the share that has been
 BLOCK_BYTES = 64 << 20  # of matrices held at a time
 _SINGLE = 2.0**-23  # spacing of float32
 _ALLOWED = 3.25e-4  # of the largest value, for "fast"; its guarantee is 3.5e-4
+_SQUARE, _GRAM_PAYS = 1.5, (64, 384)  # nearly square matrices outside these sides are quicker than their Gram matrices
 _SMALL = 32  # sides below which float32 is no faster
 _PROBE = 16  # frequencies, spread evenly, that show how many have values too small for float32 ...
 _WORTHWHILE = 0.4  # ... of which more than this share make float64 the quicker
@@ -34,7 +35,7 @@ def check_accuracy(accuracy: str) -> Accuracy:
     """
     if accuracy not in get_args(Accuracy):
         raise ValueError(
-            f"expected `accuracy` of 'exact' (LAPACK in complex128), 'high' (error up to 1e-7 of the largest value) or "
+            f"expected `accuracy` of 'exact' (complex128 throughout), 'high' (error up to 1e-7 of the largest value) or "
             f"'fast' (up to 3.5e-4), got {accuracy!r}"
         )
     return cast(Accuracy, accuracy)
@@ -45,10 +46,9 @@ def distinct_values(
 ) -> NDArray[np.float64]:
     """(f, g r) singular values at each distinct frequency, descending, all groups together.
 
-    "exact" takes LAPACK's SVD of every symbol in complex128. The others take square roots of eigenvalues of the
-    smaller Gram matrix: an error of e ||G|| in an eigenvalue is one of at most sqrt(e) ||A|| in a singular value.
-    In float64 that is within 1e-7. In float32 it is within 3.5e-4 for the values that `_resolved` passes, and
-    frequencies with another are done again in float64.
+    "exact" takes those of every matrix in complex128. "high" takes square roots of eigenvalues of the smaller Gram
+    matrix: an error of e ||G|| in an eigenvalue is one of at most sqrt(e) ||A|| in a singular value, in float64 within
+    1e-7. "fast" is either in float32, where Gram matrices serve for the values that `_resolved` passes: within 3.5e-4.
     """
     groups, _, rows, columns = symbols.taps.shape
     with own_threads_only():
@@ -57,7 +57,7 @@ def distinct_values(
         low, high = taps.aminmax()
         scale = torch.maximum(-low, high).double().clamp_min(torch.finfo(torch.float64).tiny)
         taps = taps.to(torch.float64, copy=True).div_(scale)
-        compute = _exact if accuracy == "exact" else _fast if accuracy == "fast" else _high
+        compute = _direct if accuracy == "exact" else _fast if accuracy == "fast" else _high
         values = compute(taps, symbols, progress)
     out = np.zeros((len(symbols.frequencies), groups, min(rows, columns)))
     np.multiply(values.transpose(0, 1).numpy(), float(scale), out=out[:, :, : values.shape[2]])
@@ -79,13 +79,12 @@ def _without_zeros(taps: Tensor) -> Tensor:
     return taps
 
 
-def _exact(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
+def _direct(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
     def of(frequencies: Tensor) -> Tensor:
         return kernels.conv_singular_values(taps, symbols.offsets, frequencies, grid=symbols.grid)
 
-    each = _bytes(taps, math.prod(taps.shape[2:]) * 16)
-    with threads_of_torch():
-        return _in_blocks(of, symbols.frequencies.to(taps.device), each, progress)
+    each = _bytes(taps, math.prod(taps.shape[2:]) * 2 * taps.itemsize)
+    return _in_blocks(of, symbols.frequencies.to(taps.device), each, progress)
 
 
 def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
@@ -94,10 +93,17 @@ def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
 
 
 def _fast(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
-    """float32, and float64 at frequencies with values too small for it; float64 throughout where many have some."""
+    """float32: of the matrices where that is as quick, else of Gram matrices, with float64 where it is needed.
+
+    The values of the matrices themselves are right to some 1e-6 of the largest. Of Gram matrices, frequencies with
+    values too small for float32 are done again in float64; all of them where many have some.
+    """
     frequencies = symbols.frequencies.to(taps.device)
     count = len(frequencies)
-    if min(taps.shape[2:]) < _SMALL or count <= _PROBE:
+    small, large = sorted(taps.shape[2:])
+    if taps.is_cpu and large <= _SQUARE * small and not _GRAM_PAYS[0] < small < _GRAM_PAYS[1]:
+        return _direct(taps.float(), symbols, progress)
+    if small < _SMALL or count <= _PROBE:
         return _high(taps, symbols, progress)
     probed = torch.zeros(count, dtype=torch.bool)
     probed[torch.linspace(0, count - 1, _PROBE).long()] = True

@@ -70,7 +70,7 @@ def singular_values(
     - "exact": each matrix in complex128 by unitary transformations alone, as LAPACK's SVD and to its accuracy: small
       values too, to a few roundings of the largest (1e-13). Compiled where numba is there, else LAPACK's own.
     - "high": at most 1e-7, by the Gram matrix in float64; values below that are not told from zero.
-    - "fast": at most 3.5e-4, typically 1e-6 for the largest, by the Gram matrix in float32.
+    - "fast": at most 3.5e-4, typically 1e-6 for the largest, by the matrix or its Gram matrix in float32.
 
     Args:
         model: any module, or one convolution.
