@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .hermitian_eigenvalues._lanes import fill, load, store
+from ._lanes import fill, load, store
 
 __all__ = ["plan", "transform"]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ._lane_fft import plan, transform
 from ._lane_moves import LANES, floats, transpose
-from .hermitian_eigenvalues._lanes import fill, load, store
+from ._lanes import fill, load, store
 
 __all__ = ["LANES", "Shape", "mean_of", "shape_of", "to_columns", "to_rows"]
 

@@ -14,8 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from fastfreq_kernels.hermitian_eigenvalues._compiled import _ql
-from fastfreq_kernels.hermitian_eigenvalues._lanes import (
+from fastfreq_kernels._lanes import (
     WIDE,
     any_less,
     fill_wide,
@@ -24,6 +23,7 @@ from fastfreq_kernels.hermitian_eigenvalues._lanes import (
     store,
     where_less,
 )
+from fastfreq_kernels.hermitian_eigenvalues._compiled import _ql
 
 __all__ = ["bidiagonal_values"]
 

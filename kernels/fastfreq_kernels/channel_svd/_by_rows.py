@@ -10,7 +10,7 @@ import math
 
 from numba import njit
 
-from fastfreq_kernels.hermitian_eigenvalues._lanes import fill, load, store
+from fastfreq_kernels._lanes import fill, load, store
 
 from ._passes import product, update
 

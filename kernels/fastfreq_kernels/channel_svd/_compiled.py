@@ -12,8 +12,8 @@ import math
 import numpy as np
 from numba import njit
 
+from fastfreq_kernels._lanes import REGISTER, WIDE
 from fastfreq_kernels.hermitian_eigenvalues._compiled import _largest
-from fastfreq_kernels.hermitian_eigenvalues._lanes import REGISTER, WIDE
 
 from . import _by_rows, _interleaved
 from ._bidiagonal import bidiagonal_values

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from fastfreq_kernels._lanes import fill, load, store, to_double
 from fastfreq_kernels.hermitian_eigenvalues._compiled import _reflector
-from fastfreq_kernels.hermitian_eigenvalues._lanes import fill, load, store, to_double
 
 from ._passes import product, update
 

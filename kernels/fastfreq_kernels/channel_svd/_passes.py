@@ -1,6 +1,6 @@
 """The two passes over a matrix that one step of Householder bidiagonalisation needs.
 
-Slots are registers of floats (see `hermitian_eigenvalues._lanes`). Row i of a matrix starts at slot 2 i n; its slots
+Slots are registers of floats (see `_lanes`). Row i of a matrix starts at slot 2 i n; its slots
 come in pairs, Re and Im, n of them. What belongs to rows (v, x, new) has a pair of slots per row, what belongs to
 columns (y, u, sums) a pair per slot pair of a row. Whether the lanes of a register are as many matrices or as many
 columns of one is the caller's: then vectors over rows hold one number in all lanes.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from fastfreq_kernels.hermitian_eigenvalues._lanes import fill, load, store
+from fastfreq_kernels._lanes import fill, load, store
 
 __all__ = ["product", "update"]
 

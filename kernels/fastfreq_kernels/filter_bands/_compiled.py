@@ -15,7 +15,7 @@ from numba import njit
 from fastfreq_kernels._lane_fft import transform
 from fastfreq_kernels._lane_moves import clip, put, put_three
 from fastfreq_kernels._lane_planes import LANES, mean_of, shape_of, to_columns, to_rows
-from fastfreq_kernels.hermitian_eigenvalues._lanes import fill, load, store
+from fastfreq_kernels._lanes import fill, load, store
 
 __all__ = ["LANES", "analyse", "arrange", "shape_of", "synthesise"]
 

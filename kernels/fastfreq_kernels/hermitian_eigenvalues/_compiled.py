@@ -17,7 +17,19 @@ import math
 import numpy as np
 from numba import njit
 
-from ._lanes import REGISTER, WIDE, any_less, fill, fill_wide, load, load_wide, root, store, to_double, where_less
+from fastfreq_kernels._lanes import (
+    REGISTER,
+    WIDE,
+    any_less,
+    fill,
+    fill_wide,
+    load,
+    load_wide,
+    root,
+    store,
+    to_double,
+    where_less,
+)
 
 __all__ = ["REGISTER", "eigenvalues", "gram_eigenvalues"]
 

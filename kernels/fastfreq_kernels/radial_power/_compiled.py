@@ -16,7 +16,7 @@ from numba import njit
 from fastfreq_kernels._lane_fft import transform
 from fastfreq_kernels._lane_moves import add_doubles
 from fastfreq_kernels._lane_planes import LANES, mean_of, shape_of, to_rows
-from fastfreq_kernels.hermitian_eigenvalues._lanes import load, root, store
+from fastfreq_kernels._lanes import load, root, store
 
 __all__ = ["LANES", "radial_power", "shape_of"]
 
