@@ -35,8 +35,8 @@ def check_accuracy(accuracy: str) -> Accuracy:
     """
     if accuracy not in get_args(Accuracy):
         raise ValueError(
-            f"expected `accuracy` of 'exact' (complex128 throughout), 'high' (error up to 1e-7 of the largest value) or "
-            f"'fast' (up to 3.5e-4), got {accuracy!r}"
+            f"expected `accuracy` of 'exact' (complex128 throughout), 'high' (error up to 1e-7 of the largest value) "
+            f"or 'fast' (up to 3.5e-4), got {accuracy!r}"
         )
     return cast(Accuracy, accuracy)
 

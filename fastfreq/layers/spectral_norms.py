@@ -55,8 +55,8 @@ def spectral_norm(
     `singular_values`; `zero_padded_norm` gives the exact one.
 
     Up to 160 channels every singular value is computed. Above, Golub-Kahan-Lanczos runs at all frequencies together as
-    one real matrix product per step, from random vectors, in bfloat16 where the CPU multiplies it. A frequency drops out
-    once a value above the largest found so far would need a start vector that the random one comes as near to with a
+    one real matrix product per step, from random vectors, in bfloat16 where the CPU multiplies it. A frequency drops
+    out once a value above the largest found so far would need a start vector that a random one comes as near to with a
     probability of at most 1e-6, by the Christoffel function of its Lanczos polynomials. The matrices of the last few
     frequencies give the value, in float64. The result is a value that some unit vector attains, so never above ||A||;
     it stops when the residual of the largest is below `rtol`, which bounds its distance to a singular value.
