@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from fastfreq_kernels.channel_svd import _cpu
-from fastfreq_kernels.hermitian_eigenvalues import _cpu as eigenvalues_cpu
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SHAPES = [(1, 1), (3, 5), (7, 2), (16, 16), (33, 17)]
@@ -178,7 +177,7 @@ def test_values_of_a_convolution_are_those_of_its_matrices(shape, monkeypatch):
 @pytest.fixture(params=["lanes", "rows", "lapack"])
 def route(request, monkeypatch):
     if request.param == "lapack":
-        monkeypatch.setattr(eigenvalues_cpu, "_compiled", lambda: None)
+        monkeypatch.setattr(_cpu, "_compiled", lambda: None)
     else:
         pytest.importorskip("numba")
         monkeypatch.setattr(_cpu, "_TOGETHER", 1 << 30 if request.param == "lanes" else 0)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastfreq_kernels import _numba
 from fastfreq_kernels._taps import phase_tables
 from fastfreq_kernels._threads import split_over_threads
-from fastfreq_kernels.hermitian_eigenvalues import _cpu as _eigenvalues
 
 from . import _reference
 
@@ -98,11 +98,7 @@ def _by_compiled_code(matrices: Tensor, out: Tensor) -> bool:
 
 def _code(count: int, side: int) -> Any:
     """The compiled code if it is there and pays for `count` matrices of which `side` is the smaller one, else None."""
-    if (count < _FEW and side <= _SMALL) or _eigenvalues._compiled() is None:
-        return None
-    from . import _compiled
-
-    return _compiled
+    return None if count < _FEW and side <= _SMALL else _compiled()
 
 
 def _together(code: Any, matrix: Tensor, count: int) -> bool:
@@ -128,3 +124,7 @@ def _split(run: Callable[[int, int], None], count: int) -> None:
         run(0, count)  # few matrices: LAPACK's own threads
     else:
         split_over_threads(run, count)
+
+
+def _compiled() -> Any:
+    return _numba.compiled("channel_svd._compiled", "singular values come from LAPACK, 2 to 8 times slower")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _hermitian
+from fastfreq_kernels import _hermitian, _numba
 from fastfreq_kernels._threads import own_threads_only, split_over_threads
 
 LARGEST = 512  # sides above this are LAPACK's: an interleaved matrix no longer fits into caches
@@ -70,17 +67,5 @@ def _by_lapack(matrices: Tensor) -> Tensor:
     return out
 
 
-@functools.cache
 def _compiled() -> Any:
-    """The compiled code, or None after one warning that it would need numba."""
-    if importlib.util.find_spec("numba") is None:
-        warnings.warn(
-            "numba is not installed: eigenvalues come from LAPACK, 3 to 15 times slower on a CPU; "
-            "pip install 'fastfreq[cpu]'",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-    from . import _compiled as module
-
-    return module
+    return _numba.compiled("hermitian_eigenvalues._compiled", "eigenvalues come from LAPACK, 3 to 15 times slower")
