@@ -64,15 +64,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path.write_text(json.dumps(text, indent=2) + "\n")
 
 
-_SHORT = 0.2  # seconds
+_SHORT, _WARM = 0.2, 0.1  # seconds
 
 
 @pytest.fixture
 def paired(benchmark: Any) -> Callable[..., tuple[float, float, float]]:
     """paired(ours, theirs, rounds): medians in seconds and the median of the ratios, taken in turn in one run.
 
-    A short call is timed after one that is not: caches hold the other side's data then, and its OpenMP threads may spin
-    on for milliseconds.
+    A short call is timed after a tenth of a second of its own, untimed: caches hold the other side's data before, and
+    its OpenMP threads spin on.
     """
 
     def run(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int = 5) -> tuple[float, float, float]:
@@ -90,7 +90,8 @@ def paired(benchmark: Any) -> Callable[..., tuple[float, float, float]]:
             warm(ours, a)
 
         def warm(side: Callable[[], Any], seconds: list[float]) -> None:
-            if not seconds or seconds[-1] < _SHORT:
+            until = time.perf_counter() + _WARM
+            while (not seconds or seconds[-1] < _SHORT) and time.perf_counter() < until:
                 side()
 
         benchmark.pedantic(lambda: timed(ours, a), setup=before, rounds=rounds, iterations=1)
