@@ -137,10 +137,12 @@ def bench_largest_value_against_gram_iteration(paired, record):
     norm = float(ff.spectral_norm(layer, input_size=(14, 14)).detach())
     figures = {}
 
+    def matrices_of_all():
+        taps = symbols.taps.detach()
+        return ff.kernels.conv_symbols(taps, symbols.offsets, symbols.frequencies, grid=symbols.grid)[0]
+
     def theirs():
-        matrices = ff.kernels.conv_symbols(
-            symbols.taps.detach(), symbols.offsets, symbols.frequencies, grid=symbols.grid
-        )[0]
+        matrices = matrices_of_all()
         for iterations in range(1, 20):
             figures["bound"] = float(gram_iteration(matrices, iterations).max())
             if figures["bound"] <= norm * (1 + 1e-3):
@@ -151,18 +153,13 @@ def bench_largest_value_against_gram_iteration(paired, record):
     iterations = figures["iterations"]
 
     def once():
-        matrices = ff.kernels.conv_symbols(
-            symbols.taps.detach(), symbols.offsets, symbols.frequencies, grid=symbols.grid
-        )[0]
-        return float(gram_iteration(matrices, iterations).max())
+        return float(gram_iteration(matrices_of_all(), iterations).max())
 
     assert norm * (1 - 1e-5) <= once() <= norm * (1 + 1e-3)
     seconds, their_seconds, ratio = paired(
         lambda: float(ff.spectral_norm(layer, input_size=(14, 14)).detach()), once, rounds=3
     )
-    matrices = ff.kernels.conv_symbols(symbols.taps.detach(), symbols.offsets, symbols.frequencies, grid=symbols.grid)[
-        0
-    ]
+    matrices = matrices_of_all()
     start = time.perf_counter()
     bound = float(ff.kernels.gram_iteration(matrices, iterations=iterations).max())
     certified_seconds = time.perf_counter() - start

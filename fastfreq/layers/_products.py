@@ -58,14 +58,11 @@ class Stacked:
         taps: (t, a, b) float32.
         cosines, sines: (f, t) float32.
         dtype: float32, or bfloat16 for operands rounded to that.
-        once: for a single step: the taps are laid out part by part as they are used.
     """
 
-    def __init__(
-        self, taps: Tensor, cosines: Tensor, sines: Tensor, dtype: torch.dtype = torch.float32, *, once: bool = False
-    ) -> None:
+    def __init__(self, taps: Tensor, cosines: Tensor, sines: Tensor, dtype: torch.dtype = torch.float32) -> None:
         self.shape, self.dtype, self.device = (len(cosines), *taps.shape[1:]), torch.float32, taps.device
-        self.forwards, self.backwards = (_Wide(each, dtype, once=once) for each in (taps, taps.mT))
+        self.forwards, self.backwards = (_Wide(each, dtype) for each in (taps, taps.mT))
         # (f, 2 t, 2): real and imaginary part of x -> those of exp(+-i phase) x, tap by tap
         self.turns, self.returns = (
             torch.stack([torch.cat([cosines, s], dim=1), torch.cat([-s, cosines], dim=1)], dim=2)
@@ -91,29 +88,17 @@ class _Wide:
     float32 goes to oneDNN where that has AVX-512: a BLAS made for one maker's CPUs can be at half its speed on another.
     """
 
-    def __init__(self, taps: Tensor, dtype: torch.dtype, *, once: bool) -> None:
-        self.taps, self.dtype = taps, dtype
+    def __init__(self, taps: Tensor, dtype: torch.dtype) -> None:
+        self.dtype = dtype
         self.packed = dtype == torch.float32 and taps.is_cpu and _has_onednn()
-        self.rows = taps.shape[1]
-        if once:
-            self.rows = max(1, _CACHED // (taps.shape[0] * taps.shape[2]))
-        self.laid_out = None if once else [self._lay_out(taps)]
+        weight = taps.to(dtype).transpose(0, 1).reshape(taps.shape[1], -1)
+        self.weight = weight.to_mkldnn() if self.packed else weight
 
     def product(self, turned: Tensor) -> Tensor:
         """(f, 2, a) from x_j (f, 2 t, b), the taps of the real part first."""
         x = turned.reshape(2 * len(turned), -1).to(self.dtype)
-        if self.packed:
-            x = x.to_mkldnn()
-        parts = self.laid_out or map(self._lay_out, self.taps.split(self.rows, dim=1))
-        out = torch.cat([self._multiply(x, weight) for weight in parts], dim=1)
+        out = F.linear(x.to_mkldnn(), self.weight).to_dense() if self.packed else x @ self.weight.T
         return out.to(turned.dtype).reshape(len(turned), 2, -1)
-
-    def _lay_out(self, taps: Tensor) -> Tensor:
-        weight = taps.to(self.dtype).transpose(0, 1).reshape(taps.shape[1], -1)
-        return weight.to_mkldnn() if self.packed else weight
-
-    def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight).to_dense() if self.packed else x @ weight.T
 
 
 def times_i(x: Tensor) -> Tensor:

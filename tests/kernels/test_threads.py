@@ -53,7 +53,7 @@ def test_an_error_of_any_task_reaches_the_caller(threads):
         assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("accuracy", ["high", "fast"])
+@pytest.mark.parametrize("accuracy", ["exact", "high", "fast"])
 @pytest.mark.parametrize(("channels", "groups"), [(36, 1), (80, 1), (72, 3)])
 def test_values_do_not_depend_on_the_number_of_threads(channels, groups, accuracy):
     torch.manual_seed(channels)

@@ -101,7 +101,7 @@ def _refine(q, e, spare_q, spare_e, values, n, error, failed):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _by_squares(squares, work, n, exact, failed):
-    """Ascending squares of the values into the first n slots of `work`; False if QL did not converge."""
+    """Squares of the values, in no order, into the first n slots of `work`; False if QL did not converge."""
     size = n * WIDE
     values, q, e = work[:size], work[size : 2 * size], work[2 * size : 3 * size]
     spare_q, spare_e = work[3 * size : 4 * size], work[4 * size :]
@@ -114,11 +114,11 @@ def _by_squares(squares, work, n, exact, failed):
     spare_e[:] = q * e
     if not _ql(values, spare_e, n, _ROUNDING**2):
         return False
-    for lane in range(WIDE):
-        own = values[lane::WIDE].copy()
-        own.sort()
-        values[lane::WIDE] = own
     if exact:
+        for lane in range(WIDE):
+            own = values[lane::WIDE].copy()
+            own.sort()
+            values[lane::WIDE] = own
         _refine(q, e, spare_q, spare_e, values, n, 8 * n * _ROUNDING, failed)
     return True
 
@@ -145,7 +145,7 @@ def bidiagonal_values(squares, work, count, exact, out):
         return False
     for lane in range(count):
         own = work[lane : n * WIDE : WIDE].copy()
-        own.sort()  # what was found again may differ from its neighbours by a rounding
+        own.sort()
         out[lane] = np.sqrt(np.maximum(own, 0)) * scales[lane]
     if not failed[:count].any():
         return True
