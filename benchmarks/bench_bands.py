@@ -12,8 +12,8 @@ from bench_end_to_end import DEVICE, LARGE, SMALL, problem, synchronise
 from fastfreq_kernels import band_noise, filter_bands
 
 import fastfreq as ff
-from fastfreq.core import masks
 from fastfreq.inputs._network import Network
+from fastfreq.vocabulary import masks
 
 BANDS = 20
 # name, side, images, batch; sized so that one round is some seconds on two cores

@@ -10,7 +10,7 @@ import pytest
 from networks import residual_network
 
 import fastfreq as ff
-from fastfreq.core import _tables
+from fastfreq.results import tables
 
 SIZES = {"resnet20": 32, "resnet18": 224, "resnet50": 224}
 ROUNDS = {"resnet20": 5, "resnet18": 3, "resnet50": 3}
@@ -23,7 +23,7 @@ def bench_report(name, paired, record):
 
     def ours():
         result = ff.bottleneck(model, input_size=size)
-        return result, _tables.to_text(_tables.table_rows(result.table())), repr(result)
+        return result, tables.to_text(tables.table_rows(result.table())), repr(result)
 
     def theirs():
         return ff.singular_values(model, input_size=size, fold_batch_norm=True)

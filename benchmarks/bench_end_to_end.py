@@ -22,9 +22,9 @@ from PIL import Image
 
 import fastfreq as ff
 from fastfreq import demo
-from fastfreq.core import fourier
 from fastfreq.inputs._folding import fold_batch_norms
 from fastfreq.inputs._network import Network
+from fastfreq.vocabulary import fourier
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the map is flat"),
@@ -239,8 +239,8 @@ def bench_against_the_widely_used_design(case, how, paired, record):
         int(np.flatnonzero((result.frequencies == k).all(axis=1))[0])
         for k in fourier.canonical(theirs_too, (side, side))
     ]
-    low, high = ff.core.statistics.wilson(result.wrong_counts[order], n)
-    their_low, their_high = ff.core.statistics.wilson(np.round(maps["theirs"] * n), n)
+    low, high = ff.vocabulary.statistics.wilson(result.wrong_counts[order], n)
+    their_low, their_high = ff.vocabulary.statistics.wilson(np.round(maps["theirs"] * n), n)
     overlap = float(((low <= their_high) & (their_low <= high)).mean())
     record(
         ours_ms_per_image=1e3 * seconds / (n * f), theirs_ms_per_image=1e3 * their_seconds / (n * their_f),
@@ -329,7 +329,7 @@ import resource, sys, torch
 sys.path.insert(0, sys.argv[2])
 import fastfreq as ff
 from bench_end_to_end import problem
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 torch.set_num_threads(2)
 model, images, labels = problem("resnet18", 224, 4)
 every, _ = fourier.unique_frequencies((224, 224))

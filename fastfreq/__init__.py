@@ -3,13 +3,11 @@
 import fastfreq_kernels as kernels
 
 from .core.activations import LayerActivations
-from .core.attenuation import ball_attenuation, sphere_attenuation
 from .core.averaging_curve import PostAveragingCurve
 from .core.bottleneck import BottleneckResult, LatentEdit, RepresentationCost
 from .core.channels import Channel, CriticalBandResult
 from .core.comparison import Comparison
 from .core.components import ComponentCurves
-from .core.conventions import CONVENTIONS, Convention
 from .core.corruption_report import CorruptionFit, CorruptionReport
 from .core.curves import BandCurve
 from .core.dominance import DominantFrequencyResult
@@ -18,11 +16,11 @@ from .core.feature_profiles import FeatureSpectra
 from .core.fourier_attack import FourierAttackResult
 from .core.image_spectra import SpectralSlope, SpectrumResult
 from .core.loading import load
-from .core.pixels import NormalizedModel
 from .core.results import HeatmapResult, RadialProfile
 from .core.sensitivity import SensitivityResult
 from .core.spectrum import LayerSpectrum, ModelSpectrum
 from .data import ImageData, load_data, load_images
+from .engine.pixels import NormalizedModel
 from .inputs.attacks import FGSM, PGD, adversarial_spectrum
 from .inputs.augmentation import FourierAugmentation
 from .inputs.bands import filter_curve
@@ -52,6 +50,8 @@ from .layers.spectral_norms import spectral_norm, spectral_norms
 from .layers.vectors import SingularVectors, singular_vectors
 from .layers.zero_padding import zero_padded_norm
 from .models import load_model
+from .vocabulary.attenuation import ball_attenuation, sphere_attenuation
+from .vocabulary.conventions import CONVENTIONS, Convention
 
 __version__ = "0.1.0"
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastfreq.core._npz import read_npz
+from fastfreq._npz import read_npz
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 

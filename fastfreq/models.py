@@ -17,7 +17,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from fastfreq.core.pixels import NormalizedModel
+from fastfreq.engine.pixels import NormalizedModel
 
 from .data import Interpolation, Preprocessing
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fastfreq import plots
-from fastfreq.core import _tables, fourier, store
 from fastfreq.core.bottleneck import BottleneckResult
 from fastfreq.core.downsampling import DownsamplingSuggestion
 from fastfreq.core.results import HeatmapResult
 from fastfreq.core.sensitivity import SensitivityResult
 from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import fourier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -202,7 +203,7 @@ def _add_other(page: _Page, name: str, result: Drawn) -> None:
     page.picture(f"{words}-{name}".lower(), result.plot(), "")
     if spectrum:
         layers = result.values() if isinstance(result, ModelSpectrum) else [result]
-        page.add(_table(*_tables.spectrum_rows(layers)), _SPECTRUM_NOTE)
+        page.add(_table(*tables.spectrum_rows(layers)), _SPECTRUM_NOTE)
         return
     if isinstance(result, BottleneckResult) and result.activations:
         page.picture(f"activations-{name}".lower(), result.plot_activations(), "")
@@ -210,7 +211,7 @@ def _add_other(page: _Page, name: str, result: Drawn) -> None:
         page.add(_BOTTLENECK_NOTE if isinstance(result, BottleneckResult) else _DOWNSAMPLING_NOTE)
     table = getattr(result, "summary", None) or getattr(result, "table", None)
     if table is not None:
-        page.add(_table(*_tables.table_rows(table())))
+        page.add(_table(*tables.table_rows(table())))
 
 
 def _add_settings(page: _Page, results: Mapping[str, HeatmapResult], example: Any) -> None:

@@ -12,7 +12,7 @@ from scipy import stats
 from torch.utils.data import DataLoader, Dataset
 
 import fastfreq as ff
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 
 
 def grey(n, c, h, w):

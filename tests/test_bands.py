@@ -9,7 +9,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core import masks, statistics
+from fastfreq.vocabulary import masks, statistics
 
 BANDS = [0, 1, 4, 5, 11]
 

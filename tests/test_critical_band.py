@@ -10,8 +10,9 @@ from scipy.optimize import isotonic_regression
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.core import channels, fourier
+from fastfreq.core import channels
 from fastfreq.inputs import critical_band
+from fastfreq.vocabulary import fourier
 
 SHAPES = [(16, 16), (15, 22), (33, 20)]
 

@@ -8,7 +8,7 @@ import torch
 
 import fastfreq as ff
 from fastfreq import demo
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 
 
 def test_the_digits_are_real_and_split_for_good():

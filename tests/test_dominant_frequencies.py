@@ -10,8 +10,8 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core import fourier
 from fastfreq.core.dominance import patches
+from fastfreq.vocabulary import fourier
 
 SHAPES = [(8, 8), (9, 12), (11, 7)]
 

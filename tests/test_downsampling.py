@@ -9,9 +9,9 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq.core.downsampling import DownsamplingSuggestion
-from fastfreq.core.statistics import wilson
 from fastfreq.layers._coarse import CoarseConv, interpolation, multiply_adds
 from fastfreq.layers.downsampling import smallest_grid
+from fastfreq.vocabulary.statistics import wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

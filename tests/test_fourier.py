@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 
 SHAPES = [(31, 31), (32, 48), (33, 40), (32, 32)]
 

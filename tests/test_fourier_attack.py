@@ -11,7 +11,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 
 SIGNS = np.array(list(itertools.product((1, -1), repeat=3)))
 

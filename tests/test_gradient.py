@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 
 
 def test_power_is_that_of_each_channels_gradient(make_net, make_images):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 
 
 def by_hand(model, images, labels, eps, convention, seed=0):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fastfreq.core import fourier, masks
+from fastfreq.vocabulary import fourier, masks
 
 SHAPES = [(32, 32), (31, 31), (33, 40), (8, 5), (1, 6)]
 

@@ -13,8 +13,8 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import demo
-from fastfreq.core.attenuation import ball_attenuation, sphere_attenuation
 from fastfreq.inputs.post_averaging import Points
+from fastfreq.vocabulary.attenuation import ball_attenuation, sphere_attenuation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

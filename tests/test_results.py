@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import fastfreq as ff
-from fastfreq.core import store
+from fastfreq.results import store
 
 
 @pytest.fixture

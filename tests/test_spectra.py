@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fastfreq as ff
-from fastfreq.core import fourier
+from fastfreq.vocabulary import fourier
 
 
 def batches(images, size):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fastfreq.core import statistics
+from fastfreq.vocabulary import statistics
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 17), (160, 1000)])

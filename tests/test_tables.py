@@ -9,8 +9,8 @@ import math
 import numpy as np
 import pytest
 
-from fastfreq.core import _tables
 from fastfreq.core.spectrum import LayerSpectrum
+from fastfreq.results import tables
 
 
 def layer(values, *, accuracy="exact", exact=True):
@@ -34,17 +34,17 @@ def layer(values, *, accuracy="exact", exact=True):
     ],
 )
 def test_conditions_that_are_not_resolved_are_bounds(values, accuracy, text):
-    assert _tables.condition_text(layer(values, accuracy=accuracy)) == text
+    assert tables.condition_text(layer(values, accuracy=accuracy)) == text
 
 
 def test_rows_of_spectra_mark_upper_bounds():
-    head, rows = _tables.spectrum_rows([layer((2, 1)), layer((2, 1), exact=False)])
+    head, rows = tables.spectrum_rows([layer((2, 1)), layer((2, 1), exact=False)])
     assert rows[0] == ["conv", "Conv2d", "4 x 3 x 3 x 3", "8 x 9", "2", "2", "4", "4"]
     assert rows[1][head.index("norm")] == "<= 2"
 
 
 def test_names_are_set_left_and_figures_right():
-    text = _tables.to_text((["layer", "size", "norm"], [["a", "3 x 3", "<= 2"], ["block.1", "10 x 10", "12.5"]]))
+    text = tables.to_text((["layer", "size", "norm"], [["a", "3 x 3", "<= 2"], ["block.1", "10 x 10", "12.5"]]))
     assert text.splitlines() == [
         "layer    size     norm",
         "a        3 x 3    <= 2",
@@ -54,19 +54,19 @@ def test_names_are_set_left_and_figures_right():
 
 def test_csv_keeps_figures_in_full():
     table = [{"layer": "a,b", "shape": (3, 4), "norm": 1 / 3}]
-    row = next(csv.DictReader(io.StringIO(_tables.to_csv(table))))
+    row = next(csv.DictReader(io.StringIO(tables.to_csv(table))))
     assert row == {"layer": "a,b", "shape": "3 x 4", "norm": repr(1 / 3)}
-    assert _tables.table_rows(table) == (["layer", "shape", "norm"], [["a,b", "3 x 4", "0.3333"]])
+    assert tables.table_rows(table) == (["layer", "shape", "norm"], [["a,b", "3 x 4", "0.3333"]])
 
 
 def test_a_figure_and_its_interval_share_a_column():
     table = [{"x": 1, "x_low": 0.5, "x_high": 1.25, "low": 2.0, "low_from": 1.0, "low_to": 3.0, "y_low": 0.0}]
     expected = (["x", "low", "y low"], [["1 [0.5, 1.25]", "2 [1, 3]", "0"]])
-    assert _tables.table_rows(table) == expected
-    assert _tables.table_rows([{"x": 1.0, "x_low": math.nan, "x_high": math.nan}]) == (["x"], [["1"]])
+    assert tables.table_rows(table) == expected
+    assert tables.table_rows([{"x": 1.0, "x_low": math.nan, "x_high": math.nan}]) == (["x"], [["1"]])
 
 
 def test_columns_become_rows_of_plain_values():
-    rows = _tables.from_columns({"band": np.array([1.5, 3]), "count": 7, "name": ["a", "b"]})
+    rows = tables.from_columns({"band": np.array([1.5, 3]), "count": 7, "name": ["a", "b"]})
     assert rows == [{"band": 1.5, "count": 7, "name": "a"}, {"band": 3.0, "count": 7, "name": "b"}]
     assert all(type(value) in (float, int, str) for row in rows for value in row.values())

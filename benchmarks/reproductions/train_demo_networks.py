@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 import fastfreq as ff
 from fastfreq import demo
-from fastfreq.core import fourier, store
+from fastfreq.results import store
+from fastfreq.vocabulary import fourier
 
 EPOCHS, BATCH = 30, 50
 NOISE = 0.3  # standard deviation per pixel

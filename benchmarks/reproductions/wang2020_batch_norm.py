@@ -47,8 +47,8 @@ from torch import Tensor, nn
 
 import fastfreq as ff
 from fastfreq import demo, plots
-from fastfreq.core import store
 from fastfreq.plots import _frame
+from fastfreq.results import store
 
 BATCH, RATE, REACHED = 50, 1e-3, 0.9
 HIGH_GAIN, LOW_LOSS = 0.05, -0.1  # batch norm less none: high part above the first, low part below the second

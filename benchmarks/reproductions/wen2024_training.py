@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from fastfreq import plots
-from fastfreq.core import store
 from fastfreq.core.bottleneck import BottleneckResult
 from fastfreq.layers.cyclic import CyclicNet
 from fastfreq.layers.ranks import decay_schedule, parameter_norm
 from fastfreq.plots.bottleneck import describe_kept
+from fastfreq.results import store
 
 Batch = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -22,7 +22,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core import store
+from fastfreq.results import store
 
 NATURAL = "natural"
 # read off the plots: (side, figure, mask) -> bandwidth -> accuracy

@@ -28,8 +28,8 @@ import torch
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core import store
 from fastfreq.inputs.corruptions import COMMON_CORRUPTIONS, common_corruption
+from fastfreq.results import store
 
 CORRUPTIONS = (*COMMON_CORRUPTIONS, "speckle_noise", "gaussian_blur")
 NOISES = ("gaussian_noise", "shot_noise", "speckle_noise")

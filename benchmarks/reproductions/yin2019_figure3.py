@@ -18,7 +18,8 @@ import numpy as np
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core import fourier, store
+from fastfreq.results import store
+from fastfreq.vocabulary import fourier
 
 
 def bands(result: ff.HeatmapResult) -> dict[str, float]:

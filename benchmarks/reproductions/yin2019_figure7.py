@@ -19,7 +19,8 @@ from pathlib import Path
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core import fourier, statistics, store
+from fastfreq.results import store
+from fastfreq.vocabulary import fourier, statistics
 
 NATURAL, ADVERSARIAL = "natural", "adversarial"
 

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 import torch
 
-from fastfreq.core._checks import logits_of
-from fastfreq.core.pixels import NormalizedModel
 from fastfreq.data import ImageData, Preprocessing, load_data
+from fastfreq.engine.pixels import NormalizedModel
 from fastfreq.models import LoadedModel, load_model
+from fastfreq.vocabulary.checks import logits_of
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

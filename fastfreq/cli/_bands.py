@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from fastfreq.core import masks
 from fastfreq.core.curves import BandCurve
+from fastfreq.vocabulary import masks
 
 from . import _arguments, _results
 

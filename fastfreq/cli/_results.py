@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastfreq.core import _tables, statistics, store
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import statistics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,10 +69,10 @@ def save(results: Mapping[str, Any], out: Path, *, rows: list[dict[str, Any]] | 
     written = []
     for name, result in results.items():
         result.save(out / f"{name}.npz")
-        store.write_text(out / f"{name}.csv", _tables.to_csv(result.table()))
+        store.write_text(out / f"{name}.csv", tables.to_csv(result.table()))
         written += [f"{name}.npz", f"{name}.csv"]
         short = rows or (result.summary() if hasattr(result, "summary") else result.table())
-        print(_tables.to_text(_tables.table_rows(short)))
+        print(tables.to_text(tables.table_rows(short)))
     print(f"wrote {', '.join(written)} in {out}")
 
 

@@ -6,9 +6,9 @@ import argparse
 from fractions import Fraction
 from typing import get_args
 
-from fastfreq.core.conventions import CONVENTIONS
 from fastfreq.inputs.attacks import FGSM, PGD, Norm, adversarial_spectrum
 from fastfreq.inputs.fourier_attack import Order, fourier_attack
+from fastfreq.vocabulary.conventions import CONVENTIONS
 
 from . import _arguments, _results
 

@@ -10,13 +10,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from fastfreq.core import _tables, store
 from fastfreq.core.bottleneck import BottleneckResult
-from fastfreq.core.pixels import split_normalization
+from fastfreq.engine.pixels import split_normalization
 from fastfreq.layers._values import Accuracy
 from fastfreq.layers.bottleneck import bottleneck
 from fastfreq.layers.downsampling import suggest_downsampling
 from fastfreq.models import LoadedModel, load_model
+from fastfreq.results import store, tables
 
 from . import _arguments
 
@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
     result = dataclasses.replace(result, spectrum=dataclasses.replace(result.spectrum, model=loaded.name))
     out: Path = options.out
     result.save(out / "bottleneck.npz")
-    store.write_text(out / "bottleneck.csv", _tables.to_csv(result.table()))
-    print(_tables.to_text(_tables.table_rows(result.summary())))
+    store.write_text(out / "bottleneck.csv", tables.to_csv(result.table()))
+    print(tables.to_text(tables.table_rows(result.summary())))
     print(result.in_words())
     print(f"wrote {out / 'bottleneck.npz'} and {out / 'bottleneck.csv'}")
     others: dict[str, object] = {loaded.name: result}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastfreq.core.conventions import CONVENTIONS
 from fastfreq.inputs.heatmap import heatmap
+from fastfreq.vocabulary.conventions import CONVENTIONS
 
 from . import _arguments, _results
 

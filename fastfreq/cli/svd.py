@@ -12,14 +12,14 @@ from typing import get_args
 
 from torch import nn
 
-from fastfreq.core import _tables, store
-from fastfreq.core.pixels import split_normalization
 from fastfreq.core.spectrum import ModelSpectrum
+from fastfreq.engine.pixels import split_normalization
 from fastfreq.layers._values import Accuracy
 from fastfreq.layers.lipschitz import lipschitz_bound
 from fastfreq.layers.singular_values import singular_values
 from fastfreq.layers.symbols import Convolution
 from fastfreq.models import LoadedModel, load_model
+from fastfreq.results import store, tables
 
 from . import _arguments
 
@@ -70,8 +70,8 @@ def run(options: argparse.Namespace) -> int:
     spectrum = dataclasses.replace(spectrum, model=loaded.name)
     out: Path = options.out
     spectrum.save(out / "model.npz")
-    store.write_text(out / "model.csv", _tables.to_csv(spectrum.table()))
-    print(_tables.to_text(_tables.spectrum_rows(spectrum.values())))
+    store.write_text(out / "model.csv", tables.to_csv(spectrum.table()))
+    print(tables.to_text(tables.spectrum_rows(spectrum.values())))
     if not all(layer.exact for layer in spectrum.values()):
         print("<= is an upper bound: zero padding makes the layer a part of the periodic map with these figures")
     for line in _left_out(spectrum):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import store
-from .activations import LayerActivations
-from .results import import_pandas
-from .spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.core.activations import LayerActivations
+from fastfreq.core.results import import_pandas
+from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.results import store
 
 if TYPE_CHECKING:
     import pandas as pd

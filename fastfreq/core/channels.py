@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _tables, statistics, store
-from .results import import_pandas
+from fastfreq.core.results import import_pandas
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -299,7 +300,7 @@ class CriticalBandResult:
         )
         columns["clean_accuracy"] = self.clean_accuracy
         columns["effective_deviation"] = self.effective_deviation.reshape(-1)
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def summary(self, *, criterion: float = 0.5) -> list[dict[str, Any]]:
         """In short: one row per band with its accuracy at the largest deviation and the deviation it tolerates.
@@ -312,7 +313,7 @@ class CriticalBandResult:
         if criterion < self.clean_accuracy:
             found = self.thresholds(criterion=criterion)
             columns |= {"threshold": found.deviation, "threshold_low": found.low, "threshold_high": found.high}
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def to_dataframe(self) -> pd.DataFrame:
         """`table` as a data frame."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import statistics
-from .merging import check_same_measurement
-from .results import HeatmapResult
+from fastfreq.core.merging import check_same_measurement
+from fastfreq.core.results import HeatmapResult
+from fastfreq.vocabulary import statistics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _shards, _tables, statistics, store
-from .results import import_pandas
+from fastfreq.core import _shards
+from fastfreq.core.results import import_pandas
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,7 +278,7 @@ class CorruptionReport:
             low, high = self.gain_interval()
             columns |= {"baseline accuracy": self.baseline_accuracy.mean(axis=1)}
             columns |= {"gain": self.gain, "gain_low": low, "gain_high": high}
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def to_dataframe(self) -> pd.DataFrame:
         """`table` as a data frame."""

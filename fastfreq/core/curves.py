@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _tables, masks, statistics, store
-from .results import import_pandas
+from fastfreq.core.results import import_pandas
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import masks, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ class BandCurve:
 
     Attributes:
         question: "filter" (the input was filtered) or "noise" (filtered noise was added).
-        mask: name of the family of masks, see `fastfreq.core.masks`; "custom-..." for masks of the caller.
+        mask: name of the family of masks, see `fastfreq.vocabulary.masks`; "custom-..." for masks of the caller.
         bandwidths: (b,) in the family's unit, ascending; indices of custom masks.
         norm: L2 norm of the noise in each channel, in pixels of [0, 1]; None when filtering.
         clip: whether pixels were clipped to [0, 1].
@@ -217,7 +218,7 @@ class BandCurve:
             columns[f"{name}_low"], columns[f"{name}_high"] = self.interval(name)
             columns[f"clean_{name}"] = self.clean_metric(name)
         columns["distance"] = self.distance
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def summary(self) -> list[dict[str, Any]]:
         """In short: one row per bandwidth with the accuracy, every other metric, and the distance."""
@@ -226,7 +227,7 @@ class BandCurve:
         for name in self.sums:
             columns[name] = self.metric(name)
             columns[f"{name}_low"], columns[f"{name}_high"] = self.interval(name)
-        return _tables.from_columns(columns | {"L2 distance per channel": self.distance})
+        return tables.from_columns(columns | {"L2 distance per channel": self.distance})
 
     def to_dataframe(self) -> pd.DataFrame:
         """`table` as a data frame."""

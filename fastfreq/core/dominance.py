@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _tables, fourier, statistics, store
-from .results import import_pandas
+from fastfreq.core.results import import_pandas
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import fourier, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +189,7 @@ class DominantFrequencyResult:
         columns["loss_increase"] = (self.loss_sum / count).reshape(-1)
         columns["loss_increase_low"], columns["loss_increase_high"] = low.reshape(-1), high.reshape(-1)
         columns["error_increase"] = ((self.wrong - self.clean_wrong[:, None]) / count).reshape(-1)
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def summary(self) -> list[dict[str, Any]]:
         """In short: one row per class with the frequency whose removal raises the loss most."""
@@ -200,7 +201,7 @@ class DominantFrequencyResult:
         columns |= {"ky": tiles[best, 0] * self.patch, "kx": tiles[best, 1] * self.patch}
         columns |= {"loss increase": self.loss_sum[rows, best] / self.class_count}
         columns |= {"loss increase_low": low[rows, best], "loss increase_high": high[rows, best]}
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def to_dataframe(self) -> pd.DataFrame:
         """`table` as a data frame."""

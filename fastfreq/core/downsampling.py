@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import statistics, store
-from .results import import_pandas
+from fastfreq.core.results import import_pandas
+from fastfreq.results import store
+from fastfreq.vocabulary import statistics
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _tables, statistics, store
-from .results import RadialProfile, import_pandas
+from fastfreq.core.results import RadialProfile, import_pandas
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +179,7 @@ class FeatureSpectra:
                 "delta_log_amplitude_low": profile.low,
                 "delta_log_amplitude_high": profile.high,
             }
-            rows += _tables.from_columns(columns)
+            rows += tables.from_columns(columns)
         return rows
 
     def summary(self) -> list[dict[str, Any]]:

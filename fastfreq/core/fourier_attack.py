@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _tables, fourier, statistics, store
-from .conventions import Convention
-from .results import import_pandas
+from fastfreq.core.results import import_pandas
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import fourier, statistics
+from fastfreq.vocabulary.conventions import Convention
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +169,7 @@ class FourierAttackResult:
         for name, values in (("ky", frequency[:, 0]), ("kx", frequency[:, 1]), ("radius", radius)):
             columns[name] = np.where(self.success, values, np.nan)
         columns["signs"] = np.where(self.success, text, "")
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def summary(self) -> list[dict[str, Any]]:
         """In short, one row: images, those right to begin with, the rate at which they are fooled, median queries."""

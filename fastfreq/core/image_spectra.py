@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _tables, statistics, store
-from .results import RadialProfile, import_pandas
+from fastfreq.core.results import RadialProfile, import_pandas
+from fastfreq.results import store, tables
+from fastfreq.vocabulary import statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,7 +217,7 @@ class SpectrumResult:
         columns |= {"count": np.full(len(profile.radius), self.count), self.kind: profile.value}
         columns |= {f"{self.kind}_low": profile.low, f"{self.kind}_high": profile.high}
         columns |= {f"channel_{c}": values for c, values in enumerate(self.channel_radial)}
-        return _tables.from_columns(columns)
+        return tables.from_columns(columns)
 
     def summary(self) -> list[dict[str, Any]]:
         """In short, one row: images, the share that entered where not all did, the exponent of the power law."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import store
-from .averaging_curve import PostAveragingCurve
-from .bottleneck import BottleneckResult, LatentEdit
-from .channels import CriticalBandResult
-from .components import ComponentCurves
-from .corruption_report import CorruptionReport
-from .curves import BandCurve
-from .dominance import DominantFrequencyResult
-from .downsampling import DownsamplingSuggestion
-from .feature_profiles import FeatureSpectra
-from .fourier_attack import FourierAttackResult
-from .image_spectra import SpectrumResult
-from .results import HeatmapResult
-from .sensitivity import SensitivityResult
-from .spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.core.averaging_curve import PostAveragingCurve
+from fastfreq.core.bottleneck import BottleneckResult, LatentEdit
+from fastfreq.core.channels import CriticalBandResult
+from fastfreq.core.components import ComponentCurves
+from fastfreq.core.corruption_report import CorruptionReport
+from fastfreq.core.curves import BandCurve
+from fastfreq.core.dominance import DominantFrequencyResult
+from fastfreq.core.downsampling import DownsamplingSuggestion
+from fastfreq.core.feature_profiles import FeatureSpectra
+from fastfreq.core.fourier_attack import FourierAttackResult
+from fastfreq.core.image_spectra import SpectrumResult
+from fastfreq.core.results import HeatmapResult
+from fastfreq.core.sensitivity import SensitivityResult
+from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.results import store
 
 Result = (
     HeatmapResult

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from .results import HeatmapResult
+from fastfreq.core.results import HeatmapResult
 
 MEASUREMENT = ("convention", "eps", "seed", "shape", "size", "sums", "layers")
 _BLOCK = 256  # frequencies whose outcomes are unpacked at a time

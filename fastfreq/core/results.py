@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import fourier, statistics, store
-from .conventions import Convention
+from fastfreq.results import store
+from fastfreq.vocabulary import fourier, statistics
+from fastfreq.vocabulary.conventions import Convention
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from .comparison import Comparison
+    from fastfreq.core.comparison import Comparison
 
 FloatArray = NDArray[np.float64]
 LAYER_KINDS = ("absolute", "relative", "cosine")
@@ -222,7 +223,7 @@ class HeatmapResult:
 
     # ---------------------------------------------------------------- merging and comparing
     def __add__(self, other: HeatmapResult) -> HeatmapResult:
-        from .merging import merge
+        from fastfreq.core.merging import merge
 
         return merge(self, other)
 
@@ -232,7 +233,7 @@ class HeatmapResult:
         Raises:
             ValueError: the two maps differ in images, labels, frequencies, convention, eps or seed.
         """
-        from .comparison import compare
+        from fastfreq.core.comparison import compare
 
         return compare(self, other)
 

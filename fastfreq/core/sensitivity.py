@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import fourier, statistics, store
-from .conventions import Convention
+from fastfreq.results import store
+from fastfreq.vocabulary import fourier, statistics
+from fastfreq.vocabulary.conventions import Convention
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

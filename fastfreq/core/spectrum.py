@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _shards, store
-from .results import import_pandas
+from fastfreq.core import _shards
+from fastfreq.core.results import import_pandas
+from fastfreq.results import store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastfreq.core import merging
-from fastfreq.core.conventions import Convention
 from fastfreq.core.results import HeatmapResult
+from fastfreq.vocabulary.conventions import Convention
 
 from ._loop import Block
 from ._stream import Chunk

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fastfreq.core import _checks
+from fastfreq.vocabulary import checks
 
 from ._loop import is_out_of_memory
 from ._network import Network
@@ -39,7 +39,7 @@ class Compiled:
             whole[:n] = batch
             batch = whole
         try:
-            return _checks.logits_of(self._model(batch))[:n]
+            return checks.logits_of(self._model(batch))[:n]
         except RuntimeError as error:
             if is_out_of_memory(error):
                 self._size = 1  # the loop halves its batches: they are no longer filled up

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastfreq.core import _checks
+from fastfreq.vocabulary import checks
 
 from ._loop import is_out_of_memory
 from ._network import Network, Precision, fingerprint
@@ -50,7 +50,7 @@ class ConditionLoop:
                     labels = chunk.labels[part]
                     logits = self.network(self.network.clean_batch(alter(part, rows))).float()
                     if at == 0:
-                        _checks.check_classes(labels, logits)
+                        checks.check_classes(labels, logits)
                     repeated = labels.repeat(len(logits) // len(labels))
                     wrong[rows, part] = (logits.argmax(dim=1) != repeated).view(-1, len(labels))
                     loss[rows, part] = F.cross_entropy(logits, repeated, reduction="none").view(-1, len(labels))

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import _checks, masks
 from fastfreq.core.curves import BandCurve, Question
+from fastfreq.vocabulary import checks, masks
 
 from . import _metrics
 from ._conditions import prepare
@@ -215,7 +215,7 @@ class _Loop:
                 self._halve(error)
                 continue
             if not self._wrong:
-                _checks.check_classes(chunk.labels, logits[0])
+                checks.check_classes(chunk.labels, logits[0])
             self._keep(part, logits)
             at += len(part.ids)
             progress(logits.shape[0] * logits.shape[1])

@@ -11,7 +11,7 @@ import fastfreq_kernels as kernels
 import torch
 from torch import Tensor
 
-from fastfreq.core.conventions import Convention
+from fastfreq.vocabulary.conventions import Convention
 
 from ._metrics import GivenMetric, Metric, per_image
 from ._network import Network

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fastfreq.core import _checks
-from fastfreq.core.pixels import split_normalization
+from fastfreq.engine.pixels import split_normalization
+from fastfreq.vocabulary import checks
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,7 +29,7 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, *, precision: str, channels_last: bool, device: torch.device | None) -> None:
-        _checks.check_eval(model)
+        checks.check_eval(model)
         if precision not in DTYPES:
             raise ValueError(f"expected `precision` of {list(DTYPES)}, got {precision!r}")
         self.name = type(model).__name__
@@ -87,7 +87,7 @@ class Network:
         return modules[name]
 
     def __call__(self, batch: Tensor) -> Tensor:
-        return _checks.logits_of(self.net(batch))
+        return checks.logits_of(self.net(batch))
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastfreq.core import _checks
+from fastfreq.vocabulary import checks
 
 from ._network import Network
 from ._stream import Chunk
@@ -24,7 +24,7 @@ def predicted_classes(network: Network, chunk: Chunk, images: Tensor, batch_size
     for i in range(0, len(images), batch_size):
         part = slice(i, i + batch_size)
         logits = network(network.clean_batch(images[part]))
-        _checks.check_classes(chunk.labels[part], logits)
+        checks.check_classes(chunk.labels[part], logits)
         finite = torch.isfinite(logits).all(dim=1)
         if not finite.all():
             image = int(chunk.ids[part][~finite][0])

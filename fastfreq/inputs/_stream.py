@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastfreq.core import _checks
+from fastfreq.vocabulary import checks
 
 
 class Chunk(NamedTuple):
@@ -37,7 +37,7 @@ class ImageStream:
     ) -> None:
         if first_image < 0:
             raise ValueError(f"expected `first_image` from 0, got {first_image}")
-        self._shard = _checks.check_shard(shard)
+        self._shard = checks.check_shard(shard)
         self._skip = skip
         self._first_image = first_image
         self.total: int | None = None
@@ -46,8 +46,8 @@ class ImageStream:
             if labels is None:
                 raise ValueError("expected `labels` beside a tensor of images, got None")
             images, labels = _tensor(images), _tensor(labels)
-            _checks.check_images(images)
-            _checks.check_labels(labels, len(images))
+            checks.check_images(images)
+            checks.check_labels(labels, len(images))
             batches: Iterable[Any] = [(images, labels)]
             self.total = sum(map(self._wanted, range(first_image, first_image + len(images))))
         elif isinstance(images, Iterable):
@@ -73,8 +73,8 @@ class ImageStream:
             if not (isinstance(batch, (tuple, list)) and len(batch) >= 2):
                 raise TypeError(f"expected batches of (images, labels), got {type(batch).__name__}")
             images, labels = _tensor(batch[0]), _tensor(batch[1])
-            _checks.check_images(images)
-            _checks.check_labels(labels, len(images))
+            checks.check_images(images)
+            checks.check_labels(labels, len(images))
             if self._shape is None:
                 self._shape = tuple(images.shape[1:])
             if tuple(images.shape[1:]) != self._shape:

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import _checks
 from fastfreq.core.image_spectra import Kind, SpectrumResult
+from fastfreq.vocabulary import checks
 
 from ._network import Network, fingerprint
 from ._stream import Chunk, ImageStream
@@ -152,7 +152,7 @@ def loss_gradient(network: Network, pixels: Tensor, labels: Tensor) -> Tensor:
     pixels = pixels.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = network(network.clean_batch(pixels)).float()
-        _checks.check_classes(labels, logits)
+        checks.check_classes(labels, logits)
         (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), pixels)
     if not torch.isfinite(gradient).all():
         raise FloatingPointError("expected finite gradients, got NaN or infinity; check the weights and images")
@@ -222,7 +222,7 @@ def adversarial_spectrum(
             adversarial = run(network, here)
             with torch.no_grad():
                 logits = network(network.clean_batch(adversarial))
-            _checks.check_classes(here.labels, logits)
+            checks.check_classes(here.labels, logits)
             wrong = logits.argmax(dim=1) != here.labels
             sums.add((adversarial - clean)[wrong])
             seen += len(wrong)
@@ -244,8 +244,8 @@ def _network(model: nn.Module, *, channels_last: bool = True, device: torch.devi
 
 
 def _chunk(images: Tensor, labels: Tensor, image_ids: Tensor | None, device: torch.device) -> Chunk:
-    _checks.check_images(images)
-    _checks.check_labels(labels, len(images))
+    checks.check_images(images)
+    checks.check_labels(labels, len(images))
     ids = torch.arange(len(images)) if image_ids is None else image_ids
     if ids.shape != (len(images),):
         raise ValueError(f"expected `image_ids` of shape ({len(images)},), one per image, got {tuple(ids.shape)}")

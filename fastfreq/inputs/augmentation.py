@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastfreq.core import _checks, fourier
-from fastfreq.core.conventions import Convention, resolve
+from fastfreq.vocabulary import checks, fourier
+from fastfreq.vocabulary.conventions import Convention, resolve
 
 Spread = Literal["frequencies", "radii"]
 _KEYS = 1 << 62
@@ -95,7 +95,7 @@ class FourierAugmentation:
         """
         if images.ndim == 3:
             return self(images[None], keys=keys, generator=generator)[0]
-        _checks.check_images(images)
+        checks.check_images(images)
         n, c, h, w = images.shape
         if keys is None:
             keys = torch.randint(_KEYS, (n,), generator=generator)

@@ -47,7 +47,7 @@ def filter_curve(
         images: as for `heatmap`.
         labels: as for `heatmap`.
         kind: a family of masks: "low" (yin_low), "high" (yin_high: not the complement of a low pass), "band" (octave),
-            "radial", "radial_open", "diamond", or "complement_..." of one of them (see `fastfreq.core.masks.MASKS`);
+            "radial", "radial_open", "diamond", or "complement_..." of one (see `fastfreq.vocabulary.masks.MASKS`);
             or masks (b, h, w) of 0 and 1, unshifted, with M(k) = M(-k).
         bandwidths: of the family, in its unit; None for its usual ones: 0, 3, 7 ... 31, 32 for squares at 32 x 32.
         clip: clip filtered pixels to [0, 1], as published code often does.

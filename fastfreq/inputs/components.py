@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import masks
 from fastfreq.core.components import ComponentCurves
+from fastfreq.vocabulary import masks
 
 from ._conditions import on_device, prepare
 from ._predictions import predicted_classes

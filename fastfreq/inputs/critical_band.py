@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import fourier
 from fastfreq.core.channels import CriticalBandResult
+from fastfreq.vocabulary import fourier
 
 from ._conditions import ConditionLoop, on_device, prepare
 from ._network import Precision

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import _checks, fourier
 from fastfreq.core.dominance import DominantFrequencyResult, patches
+from fastfreq.vocabulary import checks, fourier
 
 from ._conditions import Alter, ConditionLoop, on_device, prepare
 from ._network import Precision
@@ -75,7 +75,7 @@ def dominant_frequencies(
         first_image=first_image,
         shard=shard,
     )
-    map_size = _checks.check_size(size, shape[1:])
+    map_size = checks.check_size(size, shape[1:])
     if not 1 <= patch <= max(map_size):
         raise ValueError(f"expected a `patch` from 1 to the map's {max(map_size)}, got {patch}")
     loop = ConditionLoop(network, batch_size=batch_size, shape=shape)

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import _checks, conventions, fourier
-from fastfreq.core.conventions import Convention
 from fastfreq.core.fourier_attack import FourierAttackResult
+from fastfreq.vocabulary import checks, conventions, fourier
+from fastfreq.vocabulary.conventions import Convention
 
 from ._conditions import Alter, ConditionLoop, on_device, prepare
 from ._network import Precision
@@ -85,7 +85,7 @@ def fourier_attack(
     Source: Tsuzuku, Sato 2019, "On the structural sensitivity of deep convolutional networks to the directions of
         Fourier basis functions" (CVPR), section 4; the basis of Yin et al. 2019.
     """
-    eps = _checks.check_eps(eps)
+    eps = checks.check_eps(eps)
     chosen = conventions.resolve(convention).replace(clip=clip)
     if queries is not None and queries < 1:
         raise ValueError(f"expected at least one of `queries`, or None for all, got {queries}")
@@ -99,8 +99,8 @@ def fourier_attack(
         first_image=first_image,
         shard=shard,
     )
-    map_size = _checks.check_size(size, shape[1:])
-    wanted = _checks.check_frequencies(frequencies, shape[1:], map_size)
+    map_size = checks.check_size(size, shape[1:])
+    wanted = checks.check_frequencies(frequencies, shape[1:], map_size)
     asked, signs = _questions(wanted, shape, order, chosen, seed)
     search = _Search(
         ConditionLoop(network, batch_size=batch_size, shape=shape),

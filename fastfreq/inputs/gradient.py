@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import _checks, conventions, fourier
-from fastfreq.core.conventions import Convention
 from fastfreq.core.sensitivity import SensitivityResult
+from fastfreq.vocabulary import checks, conventions, fourier
+from fastfreq.vocabulary.conventions import Convention
 
 from ._network import Network, fingerprint
 from ._stream import Chunk, ImageStream
@@ -83,7 +83,7 @@ def gradient_heatmap(
         (TMLR), section 3; the prediction by margins is ours.
     """
     if eps is not None:
-        eps = _checks.check_eps(eps)
+        eps = checks.check_eps(eps)
     if margins < 1 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"expected positive `margins` and `batch_size`, got {margins} and {batch_size}")
     chosen = conventions.resolve(convention)
@@ -96,7 +96,7 @@ def gradient_heatmap(
     if first is None:
         raise ValueError("expected at least one image, got none")
     shape = (int(first.images.shape[1]), int(first.images.shape[2]), int(first.images.shape[3]))
-    map_size = _checks.check_size(size, shape[1:])
+    map_size = checks.check_size(size, shape[1:])
 
     network.net.eval()
     sums = _Sums(shape, map_size, network.device, class_maps)
@@ -148,7 +148,7 @@ class _Sums:
         pixels = pixels.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             logits = network(network.clean_batch(pixels)).float()
-            _checks.check_classes(chunk.labels, logits)
+            checks.check_classes(chunk.labels, logits)
             loss = F.cross_entropy(logits, chunk.labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, pixels, retain_graph=eps is not None)
         if not torch.isfinite(gradient).all():

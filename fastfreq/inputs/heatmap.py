@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.core import _checks, conventions, store
-from fastfreq.core.conventions import Convention
 from fastfreq.core.results import HeatmapResult
+from fastfreq.results import store
+from fastfreq.vocabulary import checks, conventions
+from fastfreq.vocabulary.conventions import Convention
 
 from . import _folding, _metrics
 from ._accumulator import Accumulator
@@ -110,7 +111,7 @@ def heatmap(
     Source: Yin, Gontijo Lopes, Shlens, Cubuk, Gilmer 2019, "A Fourier Perspective on Model Robustness in
         Computer Vision", section 3 and Figures 3 and 4.
     """
-    eps = _checks.check_eps(eps)
+    eps = checks.check_eps(eps)
     chosen = conventions.resolve(convention).replace(clip=clip)
     if not 0 <= seed < 2**64:
         raise ValueError(f"expected a `seed` from 0 to 2**64 - 1, got {seed}")
@@ -140,8 +141,8 @@ def heatmap(
             return before
         raise ValueError("expected at least one image, got none")
     shape = (int(first.images.shape[1]), int(first.images.shape[2]), int(first.images.shape[3]))
-    map_size = _checks.check_size(size, shape[1:])
-    wanted = _checks.check_frequencies(frequencies, shape[1:], map_size)
+    map_size = checks.check_size(size, shape[1:])
+    wanted = checks.check_frequencies(frequencies, shape[1:], map_size)
 
     with torch.inference_mode():
         network.net.eval()
@@ -212,7 +213,7 @@ def _evaluate(
 ) -> tuple[NDArray[np.bool_], Tensor, list[Block]]:
     """(clean wrong, clean metric values, blocks) of one chunk."""
     logits, values, activations, responses = loop.clean(chunk)
-    _checks.check_classes(chunk.labels, logits)
+    checks.check_classes(chunk.labels, logits)
     if not torch.isfinite(logits).all():
         raise FloatingPointError(
             "expected finite logits, got NaN or infinity for unperturbed images; check the weights"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fastfreq.core import _checks
+from fastfreq.vocabulary import checks
 
 Sampling = Literal["shells", "sphere", "ball", "gaussian"]
 Average = Literal["probabilities", "logits"]
@@ -170,7 +170,7 @@ class PostAveraging(nn.Module):
         moved = (images[None].float() + offsets[:, None]).flatten(0, 1).to(images.dtype)
         if images.is_contiguous(memory_format=torch.channels_last):
             moved = moved.contiguous(memory_format=torch.channels_last)
-        logits = _checks.logits_of(self.model(moved)).float()
+        logits = checks.logits_of(self.model(moved)).float()
         values = logits.log_softmax(dim=1) if self.average == "probabilities" else logits
         return self._joined(values.view(len(offsets), len(images), -1))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fastfreq.core.averaging_curve import PostAveragingCurve
-from fastfreq.core.pixels import NormalizedModel
+from fastfreq.engine.pixels import NormalizedModel
 
 from ._conditions import on_device, prepare
 from ._network import Network

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fastfreq.core import _checks
 from fastfreq.core.image_spectra import KINDS, Kind, SpectrumResult
+from fastfreq.vocabulary import checks
 
 _PIXELS = 1 << 26  # transformed in one call: bounds the memory of a large tensor's spectrum on a GPU
 _LARGEST = 8.0  # pixels of [0, 1] with any noise added stay below; bytes cast to floats do not
@@ -147,7 +147,7 @@ def _batches(images: Any) -> Iterator[Tensor]:
     """Checked batches of images."""
     for item in _iterable(images, "images"):
         batch = _first(item)
-        _checks.check_images(batch)
+        checks.check_images(batch)
         if len(batch):
             yield batch
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastfreq.core import _checks
 from fastfreq.core.downsampling import DownsamplingSuggestion, LayerDownsampling
-from fastfreq.core.pixels import split_normalization
+from fastfreq.engine.pixels import split_normalization
+from fastfreq.vocabulary import checks
 
 from ._coarse import CoarseConv, PlainConv, coarse_model, interpolated, interpolation, multiply_adds
 from .discovery import find_convolutions
@@ -106,10 +106,10 @@ def _check(
     batch_size: int,
     rounds: int,
 ) -> None:
-    _checks.check_eval(model)
+    checks.check_eval(model)
     if not len(images) or not images.dtype.is_floating_point or not torch.isfinite(images).all():
         raise ValueError(f"expected `images` of finite floats, at least one, got {tuple(images.shape)}, {images.dtype}")
-    _checks.check_labels(labels, len(images))
+    checks.check_labels(labels, len(images))
     if not 0 < energy < 1:
         raise ValueError(f"expected `energy` above 0 and below 1, the share to be kept, got {energy}")
     if not strides or any(int(s) != s or s < 2 for s in strides):
@@ -216,8 +216,8 @@ def _correct(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) 
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            logits = _checks.logits_of(model(images[part]))
-            _checks.check_classes(labels[part], logits)
+            logits = checks.logits_of(model(images[part]))
+            checks.check_classes(labels[part], logits)
             if not torch.isfinite(logits).all():
                 raise FloatingPointError(f"expected finite logits, got NaN or infinity in images from {start}")
             parts.append(logits.argmax(dim=1).cpu() == labels[part].cpu())

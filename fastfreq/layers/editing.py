@@ -10,8 +10,8 @@ import fastfreq_kernels as kernels
 import torch
 from torch import Tensor, nn
 
-from fastfreq.core._checks import check_eval
 from fastfreq.core.bottleneck import LatentEdit
+from fastfreq.vocabulary.checks import check_eval
 
 from ._latent import from_channels, layer_symbols, symbol_matrices, to_channels, wave
 

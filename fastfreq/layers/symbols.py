@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastfreq.core._checks import check_finite_weight
+from fastfreq.vocabulary.checks import check_finite_weight
 
 from ._eager import outside_graphs
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fastfreq.core._checks import check_finite_weight
+from fastfreq.vocabulary.checks import check_finite_weight
 
 _BASIS = 32  # vectors held before a restart from the best one
 _RESTARTS = 40

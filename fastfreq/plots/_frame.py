@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from fastfreq.core import store
+from fastfreq.results import store
 
 FloatArray = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from fastfreq.core import masks
 from fastfreq.core.curves import BandCurve
+from fastfreq.vocabulary import masks
 
 from . import _frame
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from fastfreq.core import statistics
 from fastfreq.core.fourier_attack import FourierAttackResult
+from fastfreq.vocabulary import statistics
 
 from . import _frame
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fastfreq.core import conventions, fourier
-from fastfreq.core.conventions import Convention
+from fastfreq.vocabulary import conventions, fourier
+from fastfreq.vocabulary.conventions import Convention
 
 from . import _frame
 from ._frame import FloatArray

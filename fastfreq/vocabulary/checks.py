@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from . import fourier
+from fastfreq.vocabulary import fourier
 
 
 def check_eps(eps: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .spectrum import LayerSpectrum
+from fastfreq.core.spectrum import LayerSpectrum
 
 Rows = tuple[list[str], list[list[str]]]
 _ENDS = (("_low", "_high"), ("_from", "_to"))  # the second of shares that are called low and high

@@ -1,0 +1,1 @@
+"""Images x conditions -> outcomes, once for all measurements."""
