@@ -1,4 +1,4 @@
-"""Real planes to half planes of frequencies and back by `_lane_fft`, one image's planes in cache at a time.
+"""Real planes to half planes of frequencies and back by `fft`, one image's planes in cache at a time.
 
 Columns first: a register holds LANES neighbouring columns as the real parts, the next LANES columns are the imaginary
 parts, so a row of 2 LANES pixels is read as it lies and one complex FFT transforms all of them. What is left of the two
@@ -13,16 +13,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from ._lane_fft import plan, transform
-from ._lane_moves import LANES, floats, transpose
-from ._lanes import fill, load, store
+from .fft import plan, transform
+from .moves import LANES, floats, transpose
+from .vector import fill, jit, load, store
 
 __all__ = ["LANES", "Shape", "mean_of", "shape_of", "to_columns", "to_rows"]
-
-_compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 class Shape(NamedTuple):
@@ -53,7 +50,7 @@ def shape_of(h: int, w: int) -> Shape | None:
     return Shape(h, w, groups, columns, *along_row, *along_column, weights, *sizes)
 
 
-@_compiled
+@jit
 def mean_of(pixels, x):
     """Of a flat plane, in its own units; to rounding, so what is subtracted has to be what is added again."""
     a = b = c = d = fill(x, 0.0)
@@ -74,7 +71,7 @@ def mean_of(pixels, x):
     return np.float32(total / count)
 
 
-@_compiled
+@jit
 def _read(pixels, w, first, shift, x):
     """2 LANES columns of a flat plane of width w from `first` on, less `shift`; zeros past its last."""
     h = len(pixels) // w
@@ -91,7 +88,7 @@ def _read(pixels, w, first, shift, x):
             x[i * 2 * LANES + j] = np.float32(pixels[i * w + first + j]) - shift
 
 
-@_compiled
+@jit
 def to_rows(pixels, shift, scale, shape, spectrum, x, y, corner):
     """Transform the columns of a flat plane less `shift`, times `scale`: what is left are transforms along rows.
 
@@ -119,7 +116,7 @@ def to_rows(pixels, shift, scale, shape, spectrum, x, y, corner):
             transpose(corner, 3 * LANES, 1, spectrum, at + 1, 2)
 
 
-@_compiled
+@jit
 def to_columns(spectrum, first, wanted, shape, x, y, corner):
     """2 LANES columns from `first` on of the plane whose rows are transformed back; rows of 2 LANES pixels, flat.
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from ._lanes import fill, load, store
+from .vector import fill, jit, load, store
 
 __all__ = ["plan", "transform"]
-
-_compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @functools.lru_cache(maxsize=64)
@@ -48,7 +45,7 @@ def plan(n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
     return np.array(radices, dtype=np.int64), np.concatenate(twiddles).astype(np.float32)
 
 
-@_compiled
+@jit
 def transform(radices, twiddles, x, y):
     """DFT of every lane of x, which is overwritten; the result is in the one of x and y that is returned."""
     m, s, first = 1, 1, 0
@@ -74,7 +71,7 @@ def transform(radices, twiddles, x, y):
     return x
 
 
-@_compiled
+@jit
 def _put(y, slot, re, im, twiddles, at):
     """Store re + i im times a twiddle."""
     c, s = fill(y, twiddles[at]), fill(y, twiddles[at + 1])
@@ -82,7 +79,7 @@ def _put(y, slot, re, im, twiddles, at):
     store(y, slot + 1, re * s + im * c)
 
 
-@_compiled
+@jit
 def _pass2(x, y, m, s, twiddles, first):
     for p in range(m):
         at = first + 2 * p
@@ -96,7 +93,7 @@ def _pass2(x, y, m, s, twiddles, first):
             _put(y, o + 2 * s, ar - br, ai - bi, twiddles, at)
 
 
-@_compiled
+@jit
 def _pass3(x, y, m, s, twiddles, first):
     half, sine = fill(x, 0.5), fill(x, 0.8660254037844386)
     step, jump = 2 * s * m, 2 * s
@@ -115,7 +112,7 @@ def _pass3(x, y, m, s, twiddles, first):
             _put(y, o + 2 * jump, vr - ui, vi + ur, twiddles, at + 2)
 
 
-@_compiled
+@jit
 def _pass4(x, y, m, s, twiddles, first):
     step, jump = 2 * s * m, 2 * s
     for p in range(m):
@@ -135,7 +132,7 @@ def _pass4(x, y, m, s, twiddles, first):
             _put(y, o + 3 * jump, fr - hi, fi + hr, twiddles, at + 4)
 
 
-@_compiled
+@jit
 def _pass5(x, y, m, s, twiddles, first):
     c1, c2 = fill(x, 0.30901699437494745), fill(x, -0.8090169943749475)
     s1, s2 = fill(x, 0.9510565162951535), fill(x, 0.5877852522924731)
@@ -163,7 +160,7 @@ def _pass5(x, y, m, s, twiddles, first):
             _put(y, o + 3 * jump, vr - wi, vi + wr, twiddles, at + 4)
 
 
-@_compiled
+@jit
 def _pass7(x, y, m, s, twiddles, first):
     c1, c2, c3 = fill(x, 0.6234898018587336), fill(x, -0.22252093395631434), fill(x, -0.9009688679024191)
     s1, s2, s3 = fill(x, 0.7818314824680298), fill(x, 0.9749279121818236), fill(x, 0.4338837391175582)
@@ -197,7 +194,7 @@ def _pass7(x, y, m, s, twiddles, first):
             _put(y, o + 4 * jump, vr - wi, vi + wr, twiddles, at + 6)
 
 
-@_compiled
+@jit
 def _pass8(x, y, m, s, twiddles, first):
     diagonal = fill(x, 0.7071067811865476)
     step, jump = 2 * s * m, 2 * s

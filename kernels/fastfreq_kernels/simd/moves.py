@@ -1,4 +1,4 @@
-"""Moves of registers that `_lanes` has no need of: transposes, and stores in other forms."""
+"""Moves of registers that `vector` has no need of: transposes, and stores in other forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import llvmlite.ir as ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic as _intrinsic
 
-from ._lanes import REGISTER, Lanes, _pointer
+from .vector import REGISTER, Lanes, _pointer
 
 __all__ = ["LANES", "add_doubles", "clip", "floats", "put", "put_three", "transpose"]
 

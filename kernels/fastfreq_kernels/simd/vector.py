@@ -12,6 +12,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
+from numba import njit
 from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
@@ -24,6 +25,7 @@ __all__ = [
     "any_less",
     "fill",
     "fill_wide",
+    "jit",
     "load",
     "load_wide",
     "root",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 intrinsic: Any = _intrinsic  # as functions without the typing context, which callers do not pass
+jit = njit(nogil=True, cache=True, error_model="numpy")  # how compiled code is compiled
 REGISTER = 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32  # bytes of a register
 WIDE = 32  # lanes of a wide value
 _FLAGS = ("contract",)  # a * b + c is one instruction; nothing is reordered, so every lane rounds alike
