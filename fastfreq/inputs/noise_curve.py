@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import fastfreq_kernels as kernels
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from fastfreq.core.curves import BandCurve
+from fastfreq.engine.images import Chunk
+from fastfreq.engine.measure import measure
+from fastfreq.engine.run import RunOptions
+from fastfreq.results.folds import same
+from fastfreq.vocabulary import checks, numbers, streams
+from fastfreq.vocabulary.metrics import Metric
 
-from ._curve import Alteration, Run, measure
-from ._metrics import Metric
-from ._network import Precision
-from ._stream import Chunk
+from .band_curves import BandCurve, BandMeasurement
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class NoiseCurve(BandCurve, kind="noise_curve"):
+    """Accuracy under filtered noise over bandwidths.
+
+    Attributes:
+        norm: L2 norm of the noise in each channel, in pixels of [0, 1], before clipping.
+        seed: key of the noise.
+    """
+
+    norm: float = same()
+    seed: int = same()
 
 
 def noise_curve(
@@ -30,14 +44,8 @@ def noise_curve(
     clip: bool = True,
     seed: int = 0,
     metrics: Sequence[str] | Mapping[str, str | Metric] = ("error",),
-    precision: Precision = "fp32",
-    channels_last: bool = True,
-    batch_size: int | None = None,
-    device: torch.device | str | None = None,
-    first_image: int = 0,
-    shard: tuple[int, int] = (0, 1),
-    progress: bool = False,
-) -> BandCurve:
+    **run: Unpack[RunOptions],
+) -> NoiseCurve:
     """Accuracy of a classifier under filtered Gaussian noise of a fixed norm, over bandwidths.
 
     To each channel of each image x is added norm N / ||N||, N = Re F^-1(M F(g)) with g independent standard normal
@@ -55,16 +63,10 @@ def noise_curve(
         clip: clip noisy pixels to [0, 1].
         seed: key of the noise.
         metrics: as for `heatmap`.
-        precision: as for `heatmap`.
-        channels_last: as for `heatmap`.
-        batch_size: as for `filter_curve`.
-        device: where to run; None for where the model is.
-        first_image: id of the first image, for shards that are split by hand.
-        shard: (i, n) evaluates the images whose id is i modulo n; results of all shards merge with ``+``.
-        progress: show a progress bar.
+        **run: `RunOptions`: precision, batch_size, device, shard, checkpoint, progress and more.
 
     Returns:
-        A BandCurve: `.accuracy`, `.low`, `.high`, `.clean_accuracy`; `.distance` is the norm that clipping leaves.
+        A NoiseCurve: `.accuracy`, `.low`, `.high`, `.clean_accuracy`; `.distance` is the norm that clipping leaves.
 
     Raises:
         ValueError: a bad argument; the message says what was expected, what came and the way out.
@@ -73,15 +75,24 @@ def noise_curve(
 
     Source: Yin et al. 2019, "A Fourier Perspective on Model Robustness in Computer Vision", section 4 and Figure 5.
     """
-    if not (isinstance(norm, (int, float)) and math.isfinite(norm) and norm > 0):
+    length, key = numbers.as_float("norm", norm), checks.check_seed(seed)
+    if not length > 0:
         raise ValueError(
             f"expected a positive `norm`, the L2 norm of the noise per channel in pixels of [0, 1] (8.0 at 32 x 32 in "
             f"Yin et al. 2019), got {norm!r}"
         )
 
-    def alter(chunk: Chunk, masks: Tensor, **layout: Any) -> Tensor:
-        return kernels.band_noise(chunk.images, masks, chunk.ids, norm=norm, seed=seed, **layout)
+    domain = streams.domain("noise_curve")
 
-    alteration = Alteration("noise", kind, bandwidths, float(norm), clip, False, seed, alter)
-    run = Run(metrics, precision, channels_last, batch_size, device, first_image, shard, progress)
-    return measure(model, images, labels, alteration, run)
+    def alter(chunk: Chunk, masks: Tensor, **layout: Any) -> Tensor:
+        return kernels.band_noise(chunk.images, masks, chunk.ids, norm=length, seed=key, domain=domain, **layout)
+
+    asked = {"norm": length, "seed": key}
+    what = _Noise(alter, kind=kind, bandwidths=bandwidths, clip=bool(clip), named=metrics, asked=asked)
+    return measure(what, model, images, labels, run)
+
+
+class _Noise(BandMeasurement):
+    """Images plus noise."""
+
+    result, label = NoiseCurve, "noise curve"

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import fastfreq_kernels as kernels
-import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from fastfreq.core.curves import BandCurve
+from fastfreq.engine.images import Chunk
+from fastfreq.engine.measure import measure
+from fastfreq.engine.run import RunOptions
+from fastfreq.results.folds import same
+from fastfreq.vocabulary.metrics import Metric
 
-from ._curve import Alteration, Run, measure
-from ._metrics import Metric
-from ._network import Precision
-from ._stream import Chunk
+from .band_curves import BandCurve, BandMeasurement
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FilterCurve(BandCurve, kind="filter_curve"):
+    """Accuracy on filtered images over bandwidths.
+
+    Attributes:
+        normalise_contrast: whether filtered images got the mean and standard deviation of their originals.
+    """
+
+    normalise_contrast: bool = same()
+
+    @classmethod
+    def from_format_1(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> BandCurve:
+        """What version 0.1 wrote: curves of filters and of noise as one kind."""
+        fields = cls.fields_of_format_1(header, arrays)
+        if header["question"] == "noise":
+            from .noise_curve import NoiseCurve
+
+            return NoiseCurve(norm=float(header["norm"]), seed=int(header["seed"]), **fields)
+        return cls(normalise_contrast=bool(header["normalise_contrast"]), **fields)
 
 
 def filter_curve(
@@ -28,14 +50,8 @@ def filter_curve(
     clip: bool = False,
     normalise_contrast: bool = False,
     metrics: Sequence[str] | Mapping[str, str | Metric] = ("error",),
-    precision: Precision = "fp32",
-    channels_last: bool = True,
-    batch_size: int | None = None,
-    device: torch.device | str | None = None,
-    first_image: int = 0,
-    shard: tuple[int, int] = (0, 1),
-    progress: bool = False,
-) -> BandCurve:
+    **run: Unpack[RunOptions],
+) -> FilterCurve:
     """Accuracy of a classifier on low-, high- or band-pass filtered images, over bandwidths.
 
     Every image x is replaced by Re F^-1(M F(x)), channel by channel, in pixels of [0, 1] before normalisation, for the
@@ -54,17 +70,10 @@ def filter_curve(
         normalise_contrast: give each filtered image the mean and standard deviation of the original, over all its
             channels and pixels: what is left is seen at full contrast. Before clipping.
         metrics: as for `heatmap`.
-        precision: as for `heatmap`.
-        channels_last: as for `heatmap`.
-        batch_size: filtered images in one forward pass; None times a few and takes the fastest. Halved when memory
-            runs out.
-        device: where to run; None for where the model is.
-        first_image: id of the first image, for shards that are split by hand.
-        shard: (i, n) evaluates the images whose id is i modulo n; results of all shards merge with ``+``.
-        progress: show a progress bar.
+        **run: `RunOptions`: precision, batch_size, device, shard, checkpoint, progress and more.
 
     Returns:
-        A BandCurve: `.accuracy`, `.low`, `.high`, `.clean_accuracy`, `.bandwidths` and more.
+        A FilterCurve: `.accuracy`, `.low`, `.high`, `.clean_accuracy`, `.bandwidths` and more.
 
     Raises:
         ValueError: a bad argument; the message says what was expected, what came and the way out.
@@ -78,6 +87,12 @@ def filter_curve(
     def alter(chunk: Chunk, masks: Tensor, **layout: Any) -> Tensor:
         return kernels.filter_bands(chunk.images, masks, normalise_contrast=normalise_contrast, **layout)
 
-    alteration = Alteration("filter", kind, bandwidths, None, clip, normalise_contrast, 0, alter)
-    run = Run(metrics, precision, channels_last, batch_size, device, first_image, shard, progress)
-    return measure(model, images, labels, alteration, run)
+    asked = {"normalise_contrast": bool(normalise_contrast)}
+    what = _Filter(alter, kind=kind, bandwidths=bandwidths, clip=bool(clip), named=metrics, asked=asked)
+    return measure(what, model, images, labels, run)
+
+
+class _Filter(BandMeasurement):
+    """Filtered images."""
+
+    result, label = FilterCurve, "filter curve"

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from fastfreq.core.feature_profiles import FeatureProfile, FeatureSpectra, image_rings
+from fastfreq.engine.images import Chunk
+from fastfreq.engine.measure import measure
+from fastfreq.engine.measurement import Measurement
+from fastfreq.engine.model_checks import check_eval
+from fastfreq.engine.pixels import split_normalization
+from fastfreq.engine.run import RunOptions
+from fastfreq.engine.session import Session
+from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary.sums import ExactSum
 
-from ._conditions import ConditionLoop, on_device, prepare
-from ._network import Network, Precision
+from .result import Facts, FeatureSpectra, image_rings
 
 _FLOOR = 1e-6  # added to amplitudes before the logarithm, as in the authors' code
 _MOST_PREFIX = 16  # tokens that may stand before the grid: one class token and registers
@@ -28,13 +34,7 @@ def feature_spectra(
     layers: Sequence[str] | None = None,
     token_grid: tuple[int, int] | None = None,
     skip_dead: bool = False,
-    precision: Precision = "fp32",
-    channels_last: bool = True,
-    batch_size: int | None = None,
-    device: torch.device | str | None = None,
-    first_image: int = 0,
-    shard: tuple[int, int] = (0, 1),
-    progress: bool = False,
+    **run: Unpack[RunOptions],
 ) -> FeatureSpectra:
     """Measure the log amplitude of feature maps by frequency, relative to zero frequency.
 
@@ -50,25 +50,22 @@ def feature_spectra(
     Args:
         model: as for `heatmap`.
         images: as for `heatmap`.
-        labels: not used; may be left out with a tensor.
-        layers: names of submodules; None for the innermost blocks (items with parts of their own in a Sequential or
-            ModuleList), or all convolutions where there are none. "input", the network's input, always comes first.
+        labels: not used; may be left out.
+        layers: names of submodules, each of which runs once in a forward pass; None for the innermost blocks (items
+            with parts of their own in a Sequential or ModuleList), or all convolutions where there are none. "input",
+            the network's input, always comes first.
         token_grid: (rows, columns) of the tokens, where it cannot be found as above.
         skip_dead: leave maps that are zero everywhere out of the mean over channels; otherwise they count as flat,
             as in the authors' code.
-        precision: as for `heatmap`; Fourier transforms are float32.
-        channels_last: as for `heatmap`.
-        batch_size: images in one forward pass.
-        device: where to run; None for where the model is.
-        first_image: id of the first image.
-        shard: (i, n) takes the images whose id is i modulo n.
-        progress: show a progress bar.
+        **run: `RunOptions`: precision (Fourier transforms are float32), batch_size, device, shard, checkpoint,
+            progress and more. `compile` is refused: compiled networks may skip the hooks that record layers.
 
     Returns:
         FeatureSpectra: `.radial(name)`, `.high_frequency()`, `.plot()`.
 
     Raises:
-        ValueError: a bad argument, or an output that is no map and whose tokens fit no grid.
+        ValueError: a bad argument, an output that is no map and whose tokens fit no grid, or a layer that runs more
+            than once, not at all, or on other images than those of the batch.
         KeyError: a layer that the model does not have.
         TypeError: a layer that does not return a tensor.
         FloatingPointError: features that are NaN or infinite.
@@ -76,39 +73,37 @@ def feature_spectra(
     Source: Park, Kim 2022, "How Do Vision Transformers Work?" (ICLR), Figures 2 and 8; they show the half diagonal
         of the plane, this its rings.
     """
-    if labels is None and isinstance(images, (Tensor, np.ndarray)):
-        labels = np.zeros(len(images), dtype=np.int64)
-    network, stream, shape, details = prepare(
-        model,
-        images,
-        labels,
-        precision=precision,
-        channels_last=channels_last,
-        device=device,
-        first_image=first_image,
-        shard=shard,
-    )
-    size = ConditionLoop(network, batch_size=batch_size, shape=shape).batch_size
-    watched = _blocks(network.net) if layers is None else list(layers)
-    reader = _Reader(network, shape[1:], token_grid, skip_dead)
-    hooks = [network.module(name).register_forward_hook(reader.hook(name)) for name in watched]
-    ids = []
-    try:
-        with torch.inference_mode(), tqdm(total=stream.total, unit="img", desc="features", disable=not progress) as bar:
-            for chunk in stream.chunks(size):
-                batch = network.clean_batch(on_device(chunk, network.device).images)
-                reader.read("input", "input", batch)
-                network.net(batch)
-                reader.finish(watched)
-                ids.append(chunk.ids.numpy())
-                bar.update(len(chunk.ids))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return FeatureSpectra(shape, np.sort(np.concatenate(ids)), reader.profiles(), skip_dead, details)
+    if run.get("compile"):
+        raise ValueError("expected compile=False: compiled networks may skip the hooks that record layers, got True")
+    check_eval(model)
+    names = _blocks(split_normalization(model)[0]) if layers is None else _names(layers)
+    if "input" in names:
+        raise ValueError(
+            "expected `layers` other than 'input', which stands for what the network sees; name the others, or call "
+            "the module otherwise"
+        )
+    what = _FeatureMeasurement(names, _grid_of(token_grid), bool(skip_dead))
+    return measure(what, model, images, None, run)
 
 
-def _blocks(net: nn.Module) -> list[str]:
+def _names(layers: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
+        raise TypeError(f"expected `layers` as a list of names, got {layers!r}")
+    if len(set(layers)) != len(layers):
+        raise ValueError(f"expected `layers` each once, got {list(layers)}")
+    return tuple(layers)
+
+
+def _grid_of(token_grid: tuple[int, int] | None) -> tuple[int, int] | None:
+    if token_grid is None:
+        return None
+    rows, columns = (numbers.as_int("token_grid", side) for side in token_grid)
+    if rows < 1 or columns < 1:
+        raise ValueError(f"expected a positive `token_grid`, got {rows} x {columns}")
+    return rows, columns
+
+
+def _blocks(net: nn.Module) -> tuple[str, ...]:
     """Innermost items of Sequentials and ModuleLists that have parts of their own; convolutions if there are none."""
     inside = [
         f"{prefix}.{name}" if prefix else name
@@ -121,16 +116,63 @@ def _blocks(net: nn.Module) -> list[str]:
     found = innermost or [name for name, m in net.named_modules() if name and isinstance(m, nn.Conv2d)]
     if not found:
         raise ValueError("expected a model with blocks or convolutions, found neither; name the `layers`")
-    return found
+    return tuple(found)
 
 
-class _Plain(NamedTuple):
-    """What every batch says about a layer alike."""
+class _FeatureMeasurement(Measurement):
+    """One forward pass, in which every layer is read."""
 
-    kind: str
-    size: tuple[int, int]
-    channels: int
-    dropped: int
+    result, label, needs_labels = FeatureSpectra, "features", False
+
+    def __init__(self, names: tuple[str, ...], token_grid: tuple[int, int] | None, skip_dead: bool) -> None:
+        self.watched, self._token_grid, self._skip_dead = names, token_grid, skip_dead
+        self._hooks: list[Any] = []
+
+    def settings(self, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """As in `Measurement`."""
+        return {"asked": self.watched, "skip_dead": self._skip_dead, "token_grid": self._token_grid}
+
+    def passes(self, shape: tuple[int, int, int]) -> float:
+        """As in `Measurement`."""
+        return 1
+
+    def attach(self, session: Session) -> None:
+        """As in `Measurement`."""
+        network, shape = session.network, session.shape[1:]
+        grids = _patch_grids(network.net, shape) if self._token_grid is None else [self._token_grid]
+        self._reader = _Reader(shape, grids, self._skip_dead, session.device)
+        for name in self.watched:
+            self._hooks.append(network.module(name).register_forward_hook(self._reader.hook(name)))
+
+    def close(self) -> None:
+        """As in `Measurement`."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def evaluate(self, session: Session, chunk: Chunk) -> dict[str, Any]:
+        """As in `Measurement`."""
+
+        def read(part: Chunk) -> dict[str, tuple[Facts, Tensor]]:
+            batch = session.network.clean_batch(part.images)
+            found = self._reader.pass_over(session.network.net, batch, self.watched)
+            session.advance(len(part))
+            return found
+
+        parts = session.in_batches(chunk, read)
+        facts = {name: each[0] for name, each in parts[0].items()}
+        for part in parts[1:]:
+            for name, (other, _) in part.items():
+                if other != facts[name]:
+                    raise ValueError(f"expected layer {name!r} of one size, got {facts[name][1]} and {other[1]}")
+        sums = {}
+        for name in facts:
+            values = torch.cat([part[name][1] for part in parts])
+            sums[name] = ExactSum.stack([ExactSum.of(values, axis=0), ExactSum.of(values.square(), axis=0)])
+        return {
+            "facts": facts,
+            "delta": {name: each[1:] for name, each in sums.items()},
+            "zero": {name: each[0] for name, each in sums.items()},
+        }
 
 
 class _Rings(NamedTuple):
@@ -142,32 +184,58 @@ class _Rings(NamedTuple):
 
 
 class _Reader:
-    """Sums of every layer's profile over images."""
+    """Profiles of every layer in one forward pass."""
 
     def __init__(
-        self, network: Network, shape: tuple[int, int], token_grid: tuple[int, int] | None, skip_dead: bool
+        self, shape: tuple[int, int], grids: list[tuple[int, int]], skip_dead: bool, device: torch.device
     ) -> None:
-        self._shape, self._skip_dead, self._device = shape, skip_dead, network.device
-        self._grids = [token_grid] if token_grid is not None else _patch_grids(network.net, shape)
+        self._shape, self._skip_dead, self._device, self._grids = shape, skip_dead, device, grids
         self._rings: dict[tuple[int, int], _Rings] = {}
-        self._batch: dict[str, tuple[_Plain, Tensor]] = {}
-        self._sums: dict[str, tuple[_Plain, Tensor]] = {}
+        self._seen: dict[str, tuple[Facts, Tensor]] = {}
+        self._images = 0  # in the pass that is read; 0 while a network is only timed or checked
 
     def hook(self, name: str) -> Callable[..., None]:
-        """A forward hook that reads the layer's output; of several calls in one pass the last one counts."""
+        """A forward hook that reads the layer's output at once: the network may go on in place."""
 
         def read(module: nn.Module, _args: Any, output: Any) -> None:
+            if not self._images:
+                return
             value = output[0] if isinstance(output, (tuple, list)) and output else output
             if not isinstance(value, Tensor):
                 raise TypeError(f"expected layer {name!r} to return a tensor, got {type(output).__name__}")
-            self.read(name, type(module).__name__, value)
+            self._read(name, type(module).__name__, value)
 
         return read
 
-    def read(self, name: str, kind: str, output: Tensor) -> None:
-        """Take the layer's log amplitudes by ring, (n, 1 + r), zero frequency alone first."""
+    def pass_over(self, net: nn.Module, batch: Tensor, watched: Sequence[str]) -> dict[str, tuple[Facts, Tensor]]:
+        """(facts, log amplitudes by ring (n, 1 + r), zero frequency alone first) of every layer.
+
+        Raises:
+            ValueError: a layer that did not run.
+        """
+        self._seen, self._images = {}, len(batch)
+        try:
+            self._read("input", "input", batch)
+            net(batch)
+        finally:
+            self._images = 0
+        missing = [name for name in watched if name not in self._seen]
+        if missing:
+            raise ValueError(f"expected every layer to run, {missing} did not")
+        return self._seen
+
+    def _read(self, name: str, kind: str, output: Tensor) -> None:
+        if name in self._seen:
+            raise ValueError(
+                f"expected layer {name!r} to run once in a forward pass, it runs again; leave it out of `layers`"
+            )
         maps, dropped = self._maps(name, output)
         n, channels, rows, columns = maps.shape
+        if n != self._images:
+            raise ValueError(
+                f"expected layer {name!r} to return maps of {self._images} images, got {n} (windows, or parts of a "
+                f"batch); leave it out of `layers`"
+            )
         amplitude = torch.fft.rfft2(maps.float(), norm="ortho").abs()
         if not torch.isfinite(amplitude).all():
             raise FloatingPointError(f"expected finite features, got NaN or infinity in layer {name!r}")
@@ -179,36 +247,10 @@ class _Reader:
         else:
             mean = logs.mean(dim=1)
         ring, weight, cells = self._rings_of((rows, columns))
-        flat = mean.view(n, -1).double()
+        flat = mean.reshape(n, -1).double()
         by_ring = flat.new_zeros(n, len(cells)).index_add_(1, ring, flat * weight) / cells.clamp_min(1)
         values = torch.cat([flat[:, :1], (by_ring - flat[:, :1]) * (cells > 0)], dim=1)
-        self._batch[name] = (_Plain(kind, (rows, columns), channels, dropped), values)
-
-    def finish(self, watched: list[str]) -> None:
-        """Add the batch to the sums.
-
-        Raises:
-            ValueError: a layer that did not run, or changed its size between batches.
-        """
-        missing = [name for name in watched if name not in self._batch]
-        if missing:
-            raise ValueError(f"expected every layer to run, {missing} did not")
-        for name, (plain, values) in self._batch.items():
-            sums = torch.stack([values.sum(dim=0), values.square().sum(dim=0)], dim=1).cpu()
-            before, total = self._sums.get(name, (plain, 0))
-            if before != plain:
-                raise ValueError(f"expected layer {name!r} of one size, got {before.size} and {plain.size}")
-            self._sums[name] = (plain, sums + total)
-        self._batch = {}
-
-    def profiles(self) -> dict[str, FeatureProfile]:
-        """Everything so far, by layer."""
-        found = {}
-        for name, (plain, sums) in self._sums.items():
-            cells = self._rings_of(plain.size).cells.cpu().numpy().astype(np.int64)
-            values = sums.numpy()
-            found[name] = FeatureProfile(*plain, cells, values[1:], values[0])
-        return found
+        self._seen[name] = ((kind, (rows, columns), channels, dropped), values)
 
     def _rings_of(self, size: tuple[int, int]) -> _Rings:
         if size not in self._rings:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastfreq.data import ImageData
-
-from ._stream import Chunk
+from fastfreq.engine.images import Chunk
+from fastfreq.vocabulary import checks, numbers, streams
 
 COMMON_CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
@@ -78,9 +78,15 @@ class FunctionSource:
         function = self._functions[name]
         found = []
         for image, i in zip(chunk.images, chunk.ids.tolist(), strict=True):
-            with _seeded((self._seed, zlib.crc32(name.encode()), severity, i), image.device):
+            key = streams.domain("corruptions"), self._seed, zlib.crc32(name.encode()), severity, i
+            with torch.inference_mode(False), _seeded(key, image.device):
                 try:
-                    found.append(torch.as_tensor(function(image[None], severity)))
+                    # a copy: functions may overwrite it, and random ones follow its strides
+                    found.append(
+                        torch.as_tensor(
+                            function(image[None].clone(memory_format=torch.contiguous_format), severity)
+                        ).clone()  # it may return the same memory every time
+                    )
                 except Exception as error:
                     error.add_note(f"raised by the corruption {name!r} at severity {severity} on image {i}")
                     raise
@@ -141,6 +147,54 @@ def _packaged(package: Any, name: str) -> Callable[[NDArray[np.uint8], int], NDA
     return corrupt
 
 
+class CommonCorruption:
+    """One corruption of ImageNet-C, as a function of images; see `common_corruption`."""
+
+    def __init__(self, name: str, severity: int, *, seed: int) -> None:
+        self._name, self._severity, self._source = name, severity, package_source([name], seed=seed)
+        self._seen = 0
+        self.__name__ = f"{name} of severity {severity}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The corrupted images (n, c, h, w), numbered in the order in which they come."""
+        ids = torch.arange(self._seen, self._seen + len(images))
+        self._seen += len(images)
+        return self.by_id(images, ids)
+
+    def by_id(self, images: Tensor, ids: Tensor) -> Tensor:
+        """The corrupted images of these ids, whatever came before."""
+        pixels = (images * 255).round() / 255
+        chunk = Chunk(pixels, torch.zeros_like(ids), ids, torch.zeros_like(ids))
+        return self._source.corrupted(chunk, self._name, self._severity).to(images)
+
+
+def common_corruption(name: str, severity: int, *, seed: int = 0) -> CommonCorruption:
+    """One corruption of ImageNet-C, as a function of images for `difference_spectrum` or for training.
+
+    Images are taken as 8 bits, as the package takes them. Calls are counted: image i of all images that the function
+    was given draws from (seed, name, severity, i), so the first pass over images is what `corruption_report` makes of
+    them. `difference_spectrum` counts by image id, in shards too.
+
+    Args:
+        name: one of `COMMON_CORRUPTIONS` or `EXTRA_CORRUPTIONS`.
+        severity: 1 to 5.
+        seed: of random corruptions.
+
+    Returns:
+        A function of float images (n, c, h, w) in [0, 1] that returns the corrupted ones.
+
+    Raises:
+        ImportError: the package imagecorruptions-imaug is missing.
+        ValueError: a name or a severity that it does not have.
+
+    Source: Hendrycks, Dietterich 2019.
+    """
+    severity, seed = numbers.as_int("severity", severity), checks.check_seed(seed)
+    if severity not in range(1, 6):
+        raise ValueError(f"expected a `severity` from 1 to 5, got {severity}")
+    return CommonCorruption(name, severity, seed=seed)
+
+
 @contextlib.contextmanager
 def _seeded(entropy: tuple[int, ...], device: torch.device) -> Iterator[None]:
     """Random states of NumPy, Python and torch set from integers, and put back afterwards."""
@@ -172,8 +226,8 @@ class FolderSource:
     label = "folder"
     eight_bit = True
 
-    def __init__(self, path: str | Path, names: Sequence[str] | None = None) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str | Path, names: Sequence[str] | None = None, *, check_labels: bool = True) -> None:
+        self._path, self._check_labels = Path(path), check_labels
         if not self._path.is_dir():
             raise FileNotFoundError(f"expected a folder of corrupted images at {path}, found none")
         arrays = {p.stem for p in self._path.glob("*.npy")} - {"labels"}
@@ -204,7 +258,7 @@ class FolderSource:
         else:
             pixels, labels = self._images(name, severity, ids)
         wanted = chunk.labels.cpu().numpy()
-        if labels is not None and not np.array_equal(labels, wanted):
+        if self._check_labels and labels is not None and not np.array_equal(labels, wanted):
             first = int(np.flatnonzero(labels != wanted)[0])
             raise ValueError(
                 f"expected the corrupted images in the order of the clean ones, image {ids[first]} has label "
