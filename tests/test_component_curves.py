@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.core.components import SHARES
+from fastfreq.inputs.component_curves import SHARES, ComponentCurves
 
 SHAPES = [(8, 8), (15, 22), (33, 20), (1, 7), (12, 1)]
 
@@ -120,26 +120,102 @@ def test_curves_are_a_plain_evaluation(setting):
             np.testing.assert_array_equal(curves.members(share)[r], members)
             low_end, high_end = curves.interval(share)
             assert low_end[r] <= curves.curve(share)[r] <= high_end[r]
-    assert ff.component_curves(net, images, labels).radii == tuple(e * 11 / 8 for e in range(1, 8))
+    assert ff.component_curves(net, images, labels).radii.tolist() == [e * 11 / 8 for e in range(1, 8)]
 
 
-def test_shards_merge_and_files_come_back(setting, tmp_path):
+@pytest.mark.parametrize("inclusive", [False, True])
+@pytest.mark.parametrize("shape", [(8, 8), (15, 22), (33, 20)], ids=str)
+def test_the_model_sees_the_parts_of_split_components(make_net, make_images, shape, inclusive):
+    net = make_net()
+    images, labels = make_images(net, n=6, shape=(3, *shape))
+    radii = [1, 2.5, min(shape) / 2]
+    for batch in (1, 4, 100):
+        curves = ff.component_curves(net, images, labels, radii=radii, inclusive=inclusive, batch_size=batch)
+        for parts, found in zip(
+            ff.split_components(images, radii, inclusive=inclusive),
+            (curves.predicted_low, curves.predicted_high),
+            strict=True,
+        ):
+            with torch.inference_mode():
+                expected = [net(part).argmax(dim=1).numpy() for part in parts]
+            np.testing.assert_array_equal(found, expected)
+
+
+class InPlace(nn.Module):
+    """Normalises its input, in the memory that it is given or in new memory."""
+
+    def __init__(self, net, in_place):
+        super().__init__()
+        self.net, self.in_place = net, in_place
+
+    def forward(self, x):
+        return self.net(x.sub_(0.4).div_(0.5) if self.in_place else x.sub(0.4).div(0.5))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_model_that_changes_its_input_in_place_gives_the_same(setting, layout):
     net, images, labels = setting
+    images = images.contiguous(memory_format=layout)
+    kept = images.clone()
+    for clip in (False, True):
+        there, fresh = (
+            ff.component_curves(InPlace(net, b).eval(), images, labels, radii=(2, 4, 5), clip=clip)
+            for b in (True, False)
+        )
+        for name in ("predicted", "predicted_low", "predicted_high"):
+            np.testing.assert_array_equal(getattr(there, name), getattr(fresh, name))
+    assert torch.equal(images, kept)
+
+
+def test_batches_are_halved_when_memory_runs_out(setting):
+    net, images, labels = setting
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            if len(x) > 3:
+                raise torch.OutOfMemoryError("too many")
+            return self.net(x)
+
     whole = ff.component_curves(net, images, labels, radii=(2, 5))
-    merged = sum(
-        (ff.component_curves(net, images, labels, radii=(2, 5), shard=(i, 3), batch_size=2) for i in (0, 1)),
-        start=ff.component_curves(net, images, labels, radii=(2, 5), shard=(2, 3)),
-    )
-    merged.save(tmp_path / "c.npz")
-    loaded = ff.load(tmp_path / "c.npz")
-    assert isinstance(loaded, ff.ComponentCurves) and loaded.radii == (2.0, 5.0) and not loaded.inclusive
-    for name in ("image_ids", "labels", "predicted", "predicted_low", "predicted_high"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(whole, name))
-    frame = loaded.to_dataframe()
+    found = ff.component_curves(Small().eval(), images, labels, radii=(2, 5), batch_size=13)
+    for name in ("predicted", "predicted_low", "predicted_high"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_shards_of_images_and_of_radii_merge(setting, make_net):
+    net, images, labels = setting
+    whole = ff.component_curves(net, images, labels, radii=(2, 3, 5))
+    shards = [ff.component_curves(net, images, labels, radii=(2, 3, 5), shard=(i, 3), batch_size=2) for i in range(3)]
+    radii = [ff.component_curves(net, images, labels, radii=r) for r in ((2, 5), (3,))]
+    for merged in (shards[2] + shards[0] + shards[1], radii[1] + radii[0]):
+        for name in ("radii", "image_ids", "labels", "predicted", "predicted_low", "predicted_high"):
+            np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+    for other, message in (
+        (ff.component_curves(net, images, labels, radii=(2, 3, 5), shard=(1, 3), clip=True), "the same clip"),
+        (ff.component_curves(net, images, labels, radii=(2, 3, 5), shard=(1, 3), inclusive=True), "the same inclusive"),
+        (ff.component_curves(make_net(seed=1), images, labels, radii=(2, 3, 5), shard=(1, 3)), "different weights"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _ = shards[0] + other
+
+
+def test_tables_files_of_both_formats_and_the_picture(setting, tmp_path):
+    net, images, labels = setting
+    curves = ff.component_curves(net, images, labels, radii=(2, 5))
+    curves.save(tmp_path / "c.npz")
+    arrays = {n: getattr(curves, n) for n in ("image_ids", "labels", "predicted", "predicted_low", "predicted_high")}
+    header = {"radii": [2.0, 5.0], "inclusive": False, "clip": False, "shape": [3, 11, 14], "details": {}}
+    for loaded in (ff.load(tmp_path / "c.npz"), ComponentCurves.from_format_1(header, arrays)):
+        assert loaded.radii.tolist() == [2, 5] and not loaded.inclusive
+        for share in SHARES:
+            np.testing.assert_array_equal(loaded.members(share), curves.members(share))
+    frame = curves.to_dataframe()
     assert len(frame) == 2 and all(share in frame for share in SHARES)
-    assert len(loaded.plot().axes) == 2
-    with pytest.raises(ValueError, match="different images, 13 are in both"):
-        whole + whole
+    assert len(curves.plot().axes) == 2
 
 
 def test_bad_arguments_are_refused(setting):

@@ -11,9 +11,9 @@ import torch
 from scipy import stats
 
 import fastfreq as ff
-from fastfreq.core.corruption_report import high_frequency_mask
-from fastfreq.inputs import corruptions
-from fastfreq.inputs.corruptions import high_frequency_fraction
+from fastfreq.inputs import corruption_sources
+from fastfreq.inputs.corruption_report import CorruptionReport, high_frequency_fraction, high_frequency_mask
+from fastfreq.results.folds import Outcomes
 
 SHAPES = [(32, 32), (15, 22), (33, 20), (1, 7)]
 
@@ -116,8 +116,11 @@ def test_interval_of_the_slope_covers(report):
             severities=(1,),
             image_ids=np.arange(n),
             labels=np.zeros(n, np.int64),
-            wrong=np.packbits(wrong, axis=-1),
-            clean_wrong=np.zeros((2, n), bool),
+            image_hashes=np.zeros(n, np.uint64),
+            wrong=Outcomes.of(wrong[0]),
+            clean_wrong=np.zeros(n, bool),
+            baseline_wrong={"baseline": Outcomes.of(wrong[1])},
+            baseline_clean_wrong={"baseline": np.zeros(n, bool)},
             fractions=np.broadcast_to(x.astype(np.float32)[:, None, None], (k, 1, n)),
         )
         fit = drawn.fit()
@@ -150,8 +153,12 @@ def test_neither_batches_nor_order_nor_shards_change_a_figure(setting, report, m
     )
     for merged in (by_images, by_corruptions):
         assert merged.corruptions == report.corruptions
-        for name in ("image_ids", "labels", "wrong", "clean_wrong", "fractions"):
+        for name in ("image_ids", "labels", "clean_wrong", "fractions"):
             np.testing.assert_array_equal(getattr(merged, name), getattr(report, name))
+        np.testing.assert_array_equal(merged.wrong.packed, report.wrong.packed)
+        np.testing.assert_array_equal(
+            merged.baseline_wrong["baseline"].packed, report.baseline_wrong["baseline"].packed
+        )
         assert merged.fit() == report.fit()
     assert torch.equal(torch.get_rng_state(), before[0])  # the caller's random states are as they were
     assert (np.random.get_state()[1] == before[1]).all() and random.getstate() == before[2]  # noqa: NPY002
@@ -159,13 +166,17 @@ def test_neither_batches_nor_order_nor_shards_change_a_figure(setting, report, m
     assert (other.fractions != report.fractions[:1]).all()
 
 
-def test_merging_refuses_what_does_not_fit(setting, report):
+def test_merging_refuses_what_does_not_fit(setting, report, make_net):
     net, images, labels = setting
-    with pytest.raises(ValueError, match="different images, 13 are in both"):
+    with pytest.raises(ValueError, match="different images, 13 image ids are in both"):
         report + report
-    other = ff.corruption_report(net, images, labels, corruptions=FUNCTIONS, severities=(1, 3), seed=5)
-    with pytest.raises(ValueError, match="same details"):
+    options = {"corruptions": FUNCTIONS, "severities": (1, 3), "seed": 5, "first_image": 13}
+    other = ff.corruption_report(net, images / 2, labels, **options)
+    with pytest.raises(ValueError, match="same baseline"):
         report + other
+    another = ff.corruption_report(net, images / 2, labels, baseline=make_net(seed=2), **options)
+    with pytest.raises(ValueError, match="different weights"):
+        report + another
     with pytest.raises(ValueError, match="with a baseline"):
         other.fit()
 
@@ -173,7 +184,7 @@ def test_merging_refuses_what_does_not_fit(setting, report):
 def test_saved_reports_come_back(report, tmp_path):
     report.save(tmp_path / "r.npz")
     loaded = ff.load(tmp_path / "r.npz")
-    assert isinstance(loaded, ff.CorruptionReport)
+    assert isinstance(loaded, CorruptionReport)
     assert loaded.fit() == report.fit() and loaded.corruptions == report.corruptions and loaded.shape == report.shape
     assert len(loaded.to_dataframe()) == 6
 
@@ -185,6 +196,43 @@ def test_plots(report, setting):
     alone = ff.corruption_report(net, images, labels, corruptions={"same": lambda x, severity: x, "roll": roll})
     assert np.isnan(alone.high_fraction[0])
     assert len(alone.plot().axes) == 2
+
+
+def test_corruptions_may_work_in_place(setting):
+    """`v.mul_(0.5)` gave [.375, .083] for [.375, .375], and overwrote the user's images."""
+    net, images, labels = setting
+    before = images.clone()
+
+    def in_place(x, severity):
+        return x.mul_(0.5)
+
+    found, wanted = (
+        ff.corruption_report(net, images, labels, corruptions={"half": f}, severities=(1, 2), channels_last=False)
+        for f in (in_place, lambda x, severity: x * 0.5)
+    )
+    np.testing.assert_array_equal(found.wrong.packed, wanted.wrong.packed)
+    np.testing.assert_array_equal(found.fractions, wanted.fractions)
+    assert found.accuracy[0, 0] == found.accuracy[0, 1] and torch.equal(images, before)
+
+
+@pytest.mark.filterwarnings("ignore:precision=.*no fast instructions")
+def test_a_baseline_runs_as_the_model_does(setting, make_net, tmp_path):
+    net, images, labels = setting
+    options = {"corruptions": FUNCTIONS, "severities": (1, 3), "batch_size": 8}
+    low, folded = (
+        ff.corruption_report(net, images, labels, baseline=net, checkpoint=tmp_path / f"{i}.npz", **run, **options)
+        for i, run in enumerate(({"precision": "bf16"}, {"fold_batch_norm": True}))
+    )
+    for report in (low, folded):  # a model against itself
+        np.testing.assert_array_equal(report.wrong.packed, report.baseline_wrong["baseline"].packed)
+    with pytest.raises(ValueError, match="very request.*baseline"):
+        ff.corruption_report(
+            net, images, labels, baseline=make_net(seed=1), checkpoint=tmp_path / "0.npz", precision="bf16", **options
+        )
+    difference = low.compare(
+        ff.corruption_report(make_net(seed=1), images, labels, baseline=net, precision="bf16", **options)
+    )
+    assert difference.only_first.shape == (3, 2)
 
 
 # ---------------------------------------------------------------- bad corruptions
@@ -250,7 +298,7 @@ def test_folders_as_cifar_10_c_ships_them(setting, tmp_path):
     functions = {"darker": ff.ArrayCorruption(lambda image, severity: image // severity)}
     from_files = ff.corruption_report(net, pixels, labels, corruptions=tmp_path, severities=(2, 5), shard=(1, 2))
     computed = ff.corruption_report(net, pixels, labels, corruptions=functions, severities=(2, 5), shard=(1, 2))
-    np.testing.assert_array_equal(from_files.wrong, computed.wrong)
+    np.testing.assert_array_equal(from_files.wrong.packed, computed.wrong.packed)
     np.testing.assert_array_equal(from_files.fractions, computed.fractions)
     assert from_files.source == "folder" and from_files.corruptions == ("darker",)
     with pytest.raises(ValueError, match="in the order of the clean ones, image 0 has label"):
@@ -272,7 +320,7 @@ def test_folders_as_imagenet_c_ships_them(setting, tmp_path):
     functions = {"darker": ff.ArrayCorruption(lambda image, severity: image // severity)}
     from_files = ff.corruption_report(net, pixels, labels, corruptions=tmp_path, severities=(3,))
     computed = ff.corruption_report(net, pixels, labels, corruptions=functions, severities=(3,))
-    np.testing.assert_array_equal(from_files.wrong, computed.wrong)
+    np.testing.assert_array_equal(from_files.wrong.packed, computed.wrong.packed)
     np.testing.assert_array_equal(from_files.fractions, computed.fractions)
 
 
@@ -305,8 +353,11 @@ def test_named_corruptions_come_from_the_package(setting, monkeypatch, make_imag
     one = ff.common_corruption("glass", 2, seed=3)
     bytes_first = (images * 255).round() / 255
     changed = torch.cat([one(images[:1]), one(images[1:])]) - bytes_first  # calls are counted
-    expected = corruptions.high_frequency_fraction(changed).numpy()
+    expected = high_frequency_fraction(changed).numpy()
     np.testing.assert_array_equal(expected, first.fractions[1, 1])
+    shards = [ff.difference_spectrum(images, one, shard=(i, 2), batch_size=1) for i in range(2)]  # by image id
+    whole = ff.difference_spectrum(images, one)
+    np.testing.assert_array_equal((shards[1] + shards[0]).plane_sum.parts, whole.plane_sum.parts)
     with pytest.raises(ValueError, match="`severity` from 1 to 5, got 0"):
         ff.common_corruption("glass", 0)
     with pytest.raises(ValueError, match=r"corruptions of \['rain', 'glass'\], got 'hail'"):
@@ -319,4 +370,4 @@ def test_without_the_package_the_message_says_the_way_out(setting, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     with pytest.raises(ImportError, match=r"imagecorruptions-imaug .*pip install 'fastfreq\[corruptions\]'"):
         ff.corruption_report(*setting)
-    assert len(corruptions.COMMON_CORRUPTIONS) == 15 and len(corruptions.EXTRA_CORRUPTIONS) == 4
+    assert len(corruption_sources.COMMON_CORRUPTIONS) == 15 and len(corruption_sources.EXTRA_CORRUPTIONS) == 4

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
+from fastfreq.plots import band_curves
 from fastfreq.vocabulary import masks, statistics
 
 BANDS = [0, 1, 4, 5, 11]
@@ -76,7 +75,7 @@ def test_noise_has_its_norm_in_each_channel_and_none_at_bandwidth_0(problem):
     clipped = ff.noise_curve(net, images, labels, norm=3.0, bandwidths=BANDS)
     assert (clipped.distance[1:] < 2.99).all() and (clipped.distance[1:] > 1.5).all()
     other = ff.noise_curve(net, images, labels, norm=3.0, bandwidths=BANDS, seed=1)
-    assert (other.wrong != clipped.wrong).any()
+    assert (other.wrong.unpack() != clipped.wrong.unpack()).any()
 
 
 def test_masks_of_the_caller(problem):
@@ -101,48 +100,17 @@ def test_contrast_and_clipping_reach_the_model(problem):
 
     ff.filter_curve(Spy().eval(), images, labels, kind="high", bandwidths=[5], normalise_contrast=True, batch_size=37)
     for side in (0, 1):  # as they are, then filtered
-        torch.testing.assert_close(seen[side].mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)))
-        torch.testing.assert_close(seen[side].std(dim=(1, 2, 3)), images.std(dim=(1, 2, 3)))
+        torch.testing.assert_close(seen[side - 2].mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)))
+        torch.testing.assert_close(seen[side - 2].std(dim=(1, 2, 3)), images.std(dim=(1, 2, 3)))
     ff.filter_curve(Spy().eval(), images, labels, kind="high", bandwidths=[5], clip=True, batch_size=37)
     assert seen[-1].min() == 0 and seen[-1].max() > 0
-
-
-def test_memory_that_runs_out_halves_the_batch(problem):
-    net, images, labels = problem
-    forward = net.forward
-
-    class Small(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def forward(self, x):
-            if len(x) > 5:
-                raise torch.OutOfMemoryError("no")
-            return forward(x)
-
-    small = ff.filter_curve(Small().eval(), images, labels, bandwidths=BANDS, batch_size=32)
-    np.testing.assert_array_equal(small.wrong, ff.filter_curve(net, images, labels, bandwidths=BANDS).wrong)
-
-
-def test_a_saved_curve_comes_back_whole(problem, tmp_path):
-    net, images, labels = problem
-    curve = ff.noise_curve(net, images, labels, norm=2.0, bandwidths=BANDS, metrics=("loss",))
-    curve.save(tmp_path / "curve.npz")
-    back = ff.load(tmp_path / "curve.npz")
-    assert isinstance(back, ff.BandCurve)
-    for field in dataclasses.fields(curve):
-        np.testing.assert_equal(getattr(back, field.name), getattr(curve, field.name))
-    frame = back.to_dataframe()
-    np.testing.assert_array_equal(frame["accuracy"], curve.accuracy)
-    assert {"bandwidth", "count", "accuracy_low", "loss", "distance"} <= set(frame.columns)
 
 
 def test_curves_are_drawn_by_family_and_model(problem):
     net, images, labels = problem
     curves = [ff.filter_curve(net, images, labels, kind=kind) for kind in ("low", "high", "band")]
     noise = ff.noise_curve(net, images, labels, norm=2.0)
-    figure = plots.plot_band_curves({"a": [*curves, noise], "_$b": curves[0]})
+    figure = band_curves.plot_many({"a": [*curves, noise], "_$b": curves[0]})
     titles = [axes.get_title().split("\n")[0] for axes in figure.axes if axes.get_visible()]
     assert titles == ["filter yin_low", "filter yin_high", "filter octave", "noise of norm 2 in yin_low, clipped"]
     first = figure.axes[0]
@@ -150,9 +118,9 @@ def test_curves_are_drawn_by_family_and_model(problem):
     np.testing.assert_array_equal(first.lines[0].get_ydata(), curves[0].accuracy)
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "_$b", "same colour: images as they are"]
     with pytest.raises(ValueError, match="expected one curve of 'a' per family"):
-        plots.plot_band_curves({"a": [noise, noise]})
+        band_curves.plot_many({"a": [noise, noise]})
     with pytest.raises(ValueError, match="expected at least one curve"):
-        plots.plot_band_curves({})
+        band_curves.plot_many({})
     assert len(plots.figure_png(curves[0].plot(metric="error", others={"b": curves[0]}))) > 1000
 
 
@@ -193,7 +161,7 @@ class Nan(nn.Module):
         ({"kind": np.ones((2, 11, 14)), "bandwidths": [1]}, r"expected one bandwidth per mask \(2\), got 1"),
         ({"batch_size": 0}, "expected a positive `batch_size`"),
         ({"images": torch.zeros(0, 3, 11, 14), "labels": torch.zeros(0).long()}, "expected at least one image"),
-        ({"images": []}, "expected no `labels` beside an iterable|expected at least one image"),
+        ({"images": []}, "expected no `labels` beside a list, which holds its own"),
         ({"labels": torch.full((37,), 5)}, "expected labels below 5"),
         ({"images": torch.full((37, 3, 11, 14), 2.0)}, r"expected `images` in \[0, 1\]"),
     ],
@@ -205,25 +173,31 @@ def test_bad_arguments_are_refused(problem, change, message):
         ff.filter_curve(net, **arguments)
 
 
-@pytest.mark.parametrize("norm", [0, -1.0, float("nan"), float("inf"), "8"])
-def test_norms_that_are_none_are_refused(problem, norm):
+@pytest.mark.parametrize(
+    ("norm", "error", "message"),
+    [
+        (0, ValueError, "expected a positive `norm`"),
+        (-1.0, ValueError, "expected a positive `norm`"),
+        (float("nan"), ValueError, "a finite number as `norm`"),
+        (float("inf"), ValueError, "a finite number as `norm`"),
+        ("8", TypeError, "`norm` as a number"),
+    ],
+)
+def test_norms_that_are_none_are_refused(problem, norm, error, message):
     net, images, labels = problem
-    with pytest.raises(ValueError, match="expected a positive `norm`"):
+    with pytest.raises(error, match=message):
         ff.noise_curve(net, images, labels, norm=norm)
 
 
 def test_nan_logits_and_curves_that_do_not_fit_are_refused(problem):
     net, images, labels = problem
-    with pytest.raises(FloatingPointError, match="for images as they are"):
+    with pytest.raises(FloatingPointError, match="without any change for image 0"):
         ff.filter_curve(Nan().eval(), images, labels)
     whole = ff.filter_curve(net, images, labels, bandwidths=[3])
     other = ff.filter_curve(net, images[:5], labels[:5], bandwidths=[5], first_image=50)
     for second, message in (
-        (whole, "37 image ids are in both"),
         (other, "these differ in both"),
-        (ff.filter_curve(net, images, labels, bandwidths=[3], clip=True), "the same clip"),
-        (ff.filter_curve(net, images, labels, bandwidths=[3], metrics=("loss",)), "the same metrics"),
-        (dataclasses.replace(other, details={"model_fingerprint": "x"}), "different weights"),
+        (ff.filter_curve(net, images, labels, bandwidths=[3], metrics=("loss",)), "the same sums"),
     ):
         with pytest.raises(ValueError, match=message):
             whole + second
