@@ -12,7 +12,7 @@ from bench_end_to_end import DEVICE, LARGE, SMALL, problem, synchronise
 from fastfreq_kernels import band_noise, filter_bands
 
 import fastfreq as ff
-from fastfreq.inputs._network import Network
+from fastfreq.engine.network import Network
 from fastfreq.vocabulary import masks
 
 BANDS = 20

@@ -22,9 +22,10 @@ from PIL import Image
 
 import fastfreq as ff
 from fastfreq import demo
-from fastfreq.inputs._folding import fold_batch_norms
-from fastfreq.inputs._network import Network
+from fastfreq.engine.folding import fold_batch_norms
+from fastfreq.engine.network import Network
 from fastfreq.vocabulary import fourier
+from fastfreq.vocabulary import statistics as intervals
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the map is flat"),
@@ -239,8 +240,8 @@ def bench_against_the_widely_used_design(case, how, paired, record):
         int(np.flatnonzero((result.frequencies == k).all(axis=1))[0])
         for k in fourier.canonical(theirs_too, (side, side))
     ]
-    low, high = ff.vocabulary.statistics.wilson(result.wrong_counts[order], n)
-    their_low, their_high = ff.vocabulary.statistics.wilson(np.round(maps["theirs"] * n), n)
+    low, high = intervals.wilson(result.wrong_counts[order], n)
+    their_low, their_high = intervals.wilson(np.round(maps["theirs"] * n), n)
     overlap = float(((low <= their_high) & (their_low <= high)).mean())
     record(
         ours_ms_per_image=1e3 * seconds / (n * f), theirs_ms_per_image=1e3 * their_seconds / (n * their_f),

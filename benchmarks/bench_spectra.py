@@ -12,6 +12,7 @@ from bench_end_to_end import photographs
 from fastfreq_kernels import radial_power
 
 import fastfreq as ff
+from fastfreq.vocabulary.sums import EXPONENTS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 IMAGES = 1000
@@ -67,6 +68,22 @@ def bench_radial_power(shape, magnitude, paired, record):
     )
     n = len(images)
     record(ours_ms_per_image=1e3 * seconds / n, torch_ms_per_image=1e3 * torch_seconds / n, speedup=1 / ratio, images=n)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def bench_exact_parts(shape, paired, record):
+    """`radial_power` with sums that no order changes, over itself with sums that round."""
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, SHAPES[shape], dtype=np.uint8)).to(DEVICE)
+    _, plane = radial_power(images, magnitude=True)
+    _, parts = radial_power(images, magnitude=True, exponents=EXPONENTS)
+    torch.testing.assert_close(parts.sum(dim=0), plane, rtol=1e-12, atol=0)
+    seconds, plain_seconds, ratio = paired(
+        lambda: finished(radial_power(images, magnitude=True, exponents=EXPONENTS)),
+        lambda: finished(radial_power(images, magnitude=True)),
+        rounds=15,
+    )
+    n = len(images)
+    record(exact_ms_per_image=1e3 * seconds / n, plain_ms_per_image=1e3 * plain_seconds / n, ratio=ratio, images=n)
 
 
 def finished(results: tuple[torch.Tensor, ...]) -> None:

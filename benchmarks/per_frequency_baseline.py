@@ -1,4 +1,4 @@
-"""The widely used design of heat map tools, written from its description, as the other side of the benchmark.
+"""Two widely used designs of heat map tools, written from their descriptions, as the other side of the benchmark.
 
 For every frequency a new data set with a new transform and a new DataLoader; every image is opened, decoded, resized,
 cropped and turned into a float tensor again; the basis image is made by an inverse real FFT and normalised; each
@@ -80,5 +80,36 @@ def error_map(
         wrong = 0
         for batch, target in loader:
             wrong += int((net(batch).argmax(dim=1) != target).sum())
+        errors.append(wrong / len(images))
+    return np.array(errors)
+
+
+def tensor_error_map(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    frequencies: np.ndarray,
+    *,
+    eps: float,
+    batch_size: int,
+) -> np.ndarray:
+    """Errors (f,) by the second design: tensors stay in memory, every frequency is one pass over a loader of them.
+
+    The basis image is made once for each frequency and added to each batch with a random sign per image and channel;
+    nothing is clipped; the network runs in float32 without autograd.
+    """
+    errors = []
+    shape = images.shape[1:]
+    data = torch.utils.data.TensorDataset(images, labels)
+    for ky, kx in frequencies:
+        rows = torch.arange(shape[1])[:, None] * (int(ky) / shape[1])
+        columns = torch.arange(shape[2])[None, :] * (int(kx) / shape[2])
+        basis = torch.cos(2 * torch.pi * (rows + columns) + torch.pi / 4)
+        basis = eps * basis / basis.norm()
+        wrong = 0
+        with torch.no_grad():
+            for batch, target in DataLoader(data, batch_size=batch_size):
+                signs = 2.0 * torch.randint(0, 2, (len(batch), shape[0], 1, 1)) - 1
+                wrong += int((model(batch + signs * basis).argmax(dim=1) != target).sum())
         errors.append(wrong / len(images))
     return np.array(errors)

@@ -1,146 +1,153 @@
-"""Which input frequencies an image network uses, which break it, which its layers keep, which it learns first."""
+"""Which input frequencies an image network uses, which break it, which its layers keep, which it learns first.
 
-import fastfreq_kernels as kernels
+Names are loaded when they are first used, so that `import fastfreq` and the command line start at once.
+"""
 
-from .core.activations import LayerActivations
-from .core.averaging_curve import PostAveragingCurve
-from .core.bottleneck import BottleneckResult, LatentEdit, RepresentationCost
-from .core.channels import Channel, CriticalBandResult
-from .core.comparison import Comparison
-from .core.components import ComponentCurves
-from .core.corruption_report import CorruptionFit, CorruptionReport
-from .core.curves import BandCurve
-from .core.dominance import DominantFrequencyResult
-from .core.downsampling import DownsamplingSuggestion
-from .core.feature_profiles import FeatureSpectra
-from .core.fourier_attack import FourierAttackResult
-from .core.image_spectra import SpectralSlope, SpectrumResult
-from .core.loading import load
-from .core.results import HeatmapResult, RadialProfile
-from .core.sensitivity import SensitivityResult
-from .core.spectrum import LayerSpectrum, ModelSpectrum
-from .data import ImageData, load_data, load_images
-from .engine.pixels import NormalizedModel
-from .inputs.attacks import FGSM, PGD, adversarial_spectrum
-from .inputs.augmentation import FourierAugmentation
-from .inputs.bands import filter_curve
-from .inputs.components import component_curves, split_components
-from .inputs.corruptions import ArrayCorruption, common_corruption, corruption_report
-from .inputs.critical_band import critical_band_masking
-from .inputs.dominant_frequencies import dominant_frequencies
-from .inputs.feature_spectra import feature_spectra
-from .inputs.fourier_attack import fourier_attack
-from .inputs.gradient import gradient_heatmap
-from .inputs.heatmap import heatmap
-from .inputs.noise import noise_curve
-from .inputs.post_averaging import PostAveraging
-from .inputs.post_averaging_curve import post_averaging_curve
-from .inputs.spectra import difference_spectrum, image_spectrum
-from .layers.bottleneck import bottleneck
-from .layers.clipping import clip_singular_values
-from .layers.cyclic import CyclicNet
-from .layers.downsampling import downsampled, suggest_downsampling
-from .layers.editing import edit_latent
-from .layers.lipschitz import LipschitzBound, lipschitz_bound
-from .layers.penalties import SpectralPenalty
-from .layers.ranks import decay_schedule, parameter_norm, representation_cost
-from .layers.singular_values import singular_values
-from .layers.smoothing import KernelSmoothnessPenalty, kernel_high_frequency, smooth_kernels, smoothing_response
-from .layers.spectral_norms import spectral_norm, spectral_norms
-from .layers.vectors import SingularVectors, singular_vectors
-from .layers.zero_padding import zero_padded_norm
-from .models import load_model
-from .vocabulary.attenuation import ball_attenuation, sphere_attenuation
-from .vocabulary.conventions import CONVENTIONS, Convention
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import fastfreq_kernels as kernels
+
+    from . import features as features
+    from . import layers as layers
+    from . import training as training
+    from .attacks import FGSM, PGD
+    from .data import load_data, load_images
+    from .engine.pixels import NormalizedModel
+    from .inputs.adversarial_spectrum import adversarial_spectrum
+    from .inputs.augmentation import FourierAugmentation
+    from .inputs.component_curves import component_curves, split_components
+    from .inputs.corruption_report import corruption_report
+    from .inputs.corruption_sources import ArrayCorruption, common_corruption
+    from .inputs.critical_band import critical_band
+    from .inputs.difference_spectrum import difference_spectrum
+    from .inputs.dominant_frequencies import dominant_frequencies
+    from .inputs.feature_spectra import feature_spectra
+    from .inputs.filter_curve import filter_curve
+    from .inputs.fourier_attack import fourier_attack
+    from .inputs.gradient_heatmap import gradient_heatmap
+    from .inputs.heatmap import heatmap
+    from .inputs.image_spectrum import image_spectrum
+    from .inputs.noise_curve import noise_curve
+    from .inputs.post_averaging import PostAveraging
+    from .inputs.post_averaging_curve import post_averaging_curve
+    from .layers.bottleneck import bottleneck
+    from .layers.downsampling import downsampling
+    from .layers.lipschitz import lipschitz_bound
+    from .layers.singular_values import singular_values
+    from .layers.spectral_norms import spectral_norm
+    from .models import load_model
+    from .results.registry import load
+    from .vocabulary import masks as masks
+    from .vocabulary.conventions import CONVENTIONS, Convention
 
 __version__ = "0.1.0"
 
-__all__ = [
+_HOMES = {
     # which frequencies break a model
-    "heatmap",
-    "gradient_heatmap",
-    "component_curves",
-    "split_components",
-    "corruption_report",
-    "fourier_attack",
-    "adversarial_spectrum",
-    "FGSM",
-    "PGD",
-    # what defends a model
-    "FourierAugmentation",
-    "PostAveraging",
-    "post_averaging_curve",
-    "sphere_attenuation",
-    "ball_attenuation",
+    "heatmap": ".inputs.heatmap",
+    "gradient_heatmap": ".inputs.gradient_heatmap",
+    "fourier_attack": ".inputs.fourier_attack",
+    "adversarial_spectrum": ".inputs.adversarial_spectrum",
+    "corruption_report": ".inputs.corruption_report",
+    "ArrayCorruption": ".inputs.corruption_sources",
+    "common_corruption": ".inputs.corruption_sources",
+    "FGSM": ".attacks",
+    "PGD": ".attacks",
     # which frequencies a model needs
-    "filter_curve",
-    "noise_curve",
-    "critical_band_masking",
-    "dominant_frequencies",
-    "feature_spectra",
-    # which frequencies its layers keep
-    "singular_values",
-    "singular_vectors",
-    "spectral_norm",
-    "spectral_norms",
-    "zero_padded_norm",
-    "clip_singular_values",
-    "SpectralPenalty",
-    "lipschitz_bound",
-    "kernel_high_frequency",
-    "smooth_kernels",
-    "smoothing_response",
-    "KernelSmoothnessPenalty",
-    "bottleneck",
-    "edit_latent",
-    "suggest_downsampling",
-    "downsampled",
-    # what a bottleneck costs, and the training that makes one
-    "representation_cost",
-    "parameter_norm",
-    "decay_schedule",
-    "CyclicNet",
-    # which frequencies images hold, and what corruptions change
-    "image_spectrum",
-    "difference_spectrum",
-    # what comes back
-    "HeatmapResult",
-    "BandCurve",
-    "SensitivityResult",
-    "RadialProfile",
-    "SpectrumResult",
-    "SpectralSlope",
-    "CriticalBandResult",
-    "Channel",
-    "DominantFrequencyResult",
-    "FeatureSpectra",
-    "Comparison",
-    "LayerSpectrum",
-    "ModelSpectrum",
-    "SingularVectors",
-    "LipschitzBound",
-    "BottleneckResult",
-    "LatentEdit",
-    "LayerActivations",
-    "RepresentationCost",
-    "DownsamplingSuggestion",
-    "ComponentCurves",
-    "FourierAttackResult",
-    "PostAveragingCurve",
-    "CorruptionReport",
-    "CorruptionFit",
-    "load",
+    "filter_curve": ".inputs.filter_curve",
+    "noise_curve": ".inputs.noise_curve",
+    "critical_band": ".inputs.critical_band",
+    "dominant_frequencies": ".inputs.dominant_frequencies",
+    "component_curves": ".inputs.component_curves",
+    "split_components": ".inputs.component_curves",
+    "feature_spectra": ".inputs.feature_spectra",
+    # what defends a model
+    "FourierAugmentation": ".inputs.augmentation",
+    "PostAveraging": ".inputs.post_averaging",
+    "post_averaging_curve": ".inputs.post_averaging_curve",
+    # which frequencies its layers keep; the rest is in `fastfreq.layers`
+    "singular_values": ".layers.singular_values",
+    "spectral_norm": ".layers.spectral_norms",
+    "lipschitz_bound": ".layers.lipschitz",
+    "bottleneck": ".layers.bottleneck",
+    "downsampling": ".layers.downsampling",
+    # which frequencies images hold
+    "image_spectrum": ".inputs.image_spectrum",
+    "difference_spectrum": ".inputs.difference_spectrum",
     # what a perturbation is
-    "Convention",
-    "CONVENTIONS",
-    # models and images
+    "Convention": ".vocabulary.conventions",
+    "CONVENTIONS": ".vocabulary.conventions",
+    # models, images, results
+    "NormalizedModel": ".engine.pixels",
+    "load_model": ".models",
+    "load_data": ".data",
+    "load_images": ".data",
+    "load": ".results.registry",
+}
+_MODULES = {
+    "layers": ".layers",
+    "training": ".training",
+    "features": ".features",
+    "masks": ".vocabulary.masks",
+    "kernels": "fastfreq_kernels",
+}
+
+__all__ = [
     "ArrayCorruption",
-    "common_corruption",
+    "CONVENTIONS",
+    "Convention",
+    "FGSM",
+    "FourierAugmentation",
     "NormalizedModel",
-    "load_model",
+    "PGD",
+    "PostAveraging",
+    "adversarial_spectrum",
+    "bottleneck",
+    "common_corruption",
+    "component_curves",
+    "corruption_report",
+    "critical_band",
+    "difference_spectrum",
+    "dominant_frequencies",
+    "downsampling",
+    "feature_spectra",
+    "features",
+    "filter_curve",
+    "fourier_attack",
+    "gradient_heatmap",
+    "heatmap",
+    "image_spectrum",
+    "kernels",
+    "layers",
+    "lipschitz_bound",
+    "load",
     "load_data",
     "load_images",
-    "ImageData",
-    # the compiled operations
-    "kernels",
+    "load_model",
+    "masks",
+    "noise_curve",
+    "post_averaging_curve",
+    "singular_values",
+    "spectral_norm",
+    "split_components",
+    "training",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        found: Any = importlib.import_module(_MODULES[name], __name__)
+    elif name in _HOMES:
+        found = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -21,6 +21,8 @@ from fastfreq.engine.pixels import NormalizedModel
 
 from .data import Interpolation, Preprocessing
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _WRAPPERS = ("module.", "_orig_mod.", "net.")  # DataParallel, torch.compile, NormalizedModel
 
 
@@ -76,6 +78,7 @@ def load_model(spec: str, *, weights: str | Path | None = None, pretrained: bool
         net = loaded.model.net if isinstance(loaded.model, NormalizedModel) else loaded.model
         load_weights(net, weights)
     loaded.model.eval()
+    vars(loaded.model)["asked_for"] = loaded.name  # results are called by it
     return loaded
 
 
@@ -198,8 +201,9 @@ def _factory(spec: str) -> LoadedModel:
 def load_weights(net: nn.Module, path: str | Path) -> None:
     """Load a state dict into `net`: every key must be there, with its shape.
 
-    A prefix that wrappers put before every key (``module.``, ``_orig_mod.``, ``net.``) is taken off, values are cast
-    to the types of `net`, and only batch norm's counters, which evaluation does not use, may be missing.
+    A prefix that wrappers put before every key (``module.``, ``_orig_mod.``, ``net.``) is taken off, floats of 16, 32
+    and 64 bits are cast to those of `net`, integers to integers that hold them, and only batch norm's counters, which
+    evaluation does not use, may be missing.
 
     Args:
         net: changed in place.
@@ -207,7 +211,8 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no state dict, would run code, or does not fit.
+        ValueError: the file is no state dict, would run code, or does not fit; complex, quantised (integers and floats
+            of 8 bits for floats) and sparse weights, and values that the types of `net` cannot hold, do not.
     """
     own = net.state_dict()
     state = _without_wrappers(_read_state(Path(path)), own)
@@ -226,7 +231,34 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
             if names
         ]
         raise ValueError(f"expected weights of {type(net).__name__}, {path} does not fit; {'; '.join(parts)}")
-    net.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
+    net.load_state_dict({key: _cast(key, value, own[key].dtype, path) for key, value in state.items()}, strict=False)
+
+
+def _cast(key: str, value: Tensor, wanted: torch.dtype, path: str | Path) -> Tensor:
+    """`value` as the type of the network, where that keeps what it means."""
+    way_out = "save the state_dict() of the network in float32"
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        kind = "quantised" if value.is_quantized else "without values" if value.is_meta else "sparse"
+        raise ValueError(f"expected plain weights in {path}, {key} is {kind} ({value.dtype}); {way_out}")
+    if wanted.is_floating_point:
+        fits = value.dtype in _FLOATS
+    elif wanted.is_complex:
+        fits = value.dtype.is_complex
+    elif wanted == torch.bool:
+        fits = value.dtype == torch.bool
+    else:
+        fits = value.dtype in _INTEGERS
+    if not fits:
+        hint = "its scale is not in it" if value.dtype.itemsize == 1 and wanted.is_floating_point else "another kind"
+        raise ValueError(f"expected {key} as {wanted} in {path}, got {value.dtype}, {hint}; {way_out}")
+    cast = value.to(wanted)
+    if wanted.is_floating_point or wanted.is_complex:
+        kept = bool((cast.isfinite() == value.isfinite()).all())
+    else:
+        kept = bool((cast.long() == value.long()).all())
+    if not kept:
+        raise ValueError(f"expected {key} as {wanted} in {path}, got {value.dtype} with values too large for it")
+    return cast
 
 
 def _without_wrappers(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -267,7 +299,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         came = f"the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else type(state).__name__
         raise ValueError(
             f"expected a state dict of tensors in {path}, alone or under 'state_dict' or 'model', got {came}"

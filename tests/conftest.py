@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+os.environ["FASTFREQ_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastfreq-tests-")  # what runs remember stays there
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 # fresh memory is filled with NaN, so an output that was never written cannot pass for a result
 torch.use_deterministic_algorithms(True, warn_only=True)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.core.spectrum import GUARANTEES
+from fastfreq.layers.layer_singular_values import GUARANTEES
 
 GRID = (6, 5)
 

@@ -8,7 +8,7 @@ from reproductions.wen2024_training import band_pass
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.layers.activations import half_plane
+from fastfreq.layers.activations import MomentLimits, half_plane
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -124,23 +124,25 @@ def test_batches_and_passes_change_nothing(make_net, make_images):
     net = make_net()
     x, _ = make_images(net, n=13)
     every = [
-        ff.bottleneck(net, input_size=(3, 11, 14), images=x, batch_size=size, memory=memory)
+        ff.bottleneck(net, input_size=(3, 11, 14), images=x, batch_size=size, limits=MomentLimits(memory=memory))
         for size, memory in ((13, 1 << 30), (4, 1 << 30), (5, 200_000))  # the last: one layer at a time
     ]
     for other in every[1:]:
         for name, seen in every[0].activations.items():
             assert seen.measured.all()
-            for key, array in seen.saved().items():
+            for key, array in vars(seen).items():
                 if key == "angles":  # of nearly equal eigenvalues
                     continue
-                np.testing.assert_allclose(other.activations[name].saved()[key], array, rtol=1e-6, atol=1e-9)
+                np.testing.assert_allclose(getattr(other.activations[name], key), array, rtol=1e-6, atol=1e-9)
 
 
 def test_memory_is_checked_before_it_is_taken(make_net, make_images):
     net = make_net()
     x, _ = make_images(net, n=20)
     whole = ff.bottleneck(net, input_size=(3, 11, 14), images=x).activations["stem"]
-    few = ff.bottleneck(net, input_size=(3, 11, 14), images=x, memory=16 * 3 * 3 * 10, layers=["stem"])
+    few = ff.bottleneck(
+        net, input_size=(3, 11, 14), images=x, limits=MomentLimits(memory=16 * 3 * 3 * 10), layers=["stem"]
+    )
     seen = few.activations["stem"]
     rows = np.flatnonzero(seen.measured)
     assert len(rows) == 10 and rows[0] == 0 and rows[-1] == len(seen.energy) - 1
@@ -148,11 +150,13 @@ def test_memory_is_checked_before_it_is_taken(make_net, make_images):
     np.testing.assert_allclose(seen.energy, whole.energy)
     np.testing.assert_allclose(seen.eigenvalues[rows], whole.eigenvalues[rows])
     assert 0 < seen.kept_share <= 1
-    ten = ff.bottleneck(net, input_size=(3, 11, 14), images=x, frequencies=10, layers=["stem"]).activations["stem"]
+    ten = ff.bottleneck(
+        net, input_size=(3, 11, 14), images=x, limits=MomentLimits(frequencies=10), layers=["stem"]
+    ).activations["stem"]
     np.testing.assert_array_equal(ten.measured, seen.measured)
     assert "a part of their frequencies" in few.plot_activations().get_supxlabel().replace("\n", " ")
     with pytest.raises(ValueError, match="second moment of at least one frequency, layer 'body' takes"):
-        ff.bottleneck(net, input_size=(3, 11, 14), images=x, memory=16 * 20)
+        ff.bottleneck(net, input_size=(3, 11, 14), images=x, limits=MomentLimits(memory=16 * 20))
 
 
 def test_a_layer_called_twice_counts_twice():
@@ -188,7 +192,7 @@ def test_refusals_and_mode(make_net, make_images):
         with pytest.raises(ValueError, match=message):
             ff.bottleneck(net, input_size=(3, 11, 14), images=images)
     with pytest.raises(ValueError, match="of at least 1"):
-        ff.bottleneck(net, input_size=(3, 11, 14), images=x, frequencies=0)
+        ff.bottleneck(net, input_size=(3, 11, 14), images=x, limits=MomentLimits(frequencies=0))
     with pytest.raises(ValueError, match="measured with images"):
         ff.bottleneck(net, input_size=(3, 11, 14)).plot_activations()
 
@@ -222,6 +226,6 @@ def test_activations_of_a_trained_network_lie_in_the_bottleneck(seed):
     for name in result.middle:
         assert result.kept[name].counts.sum() <= 6  # of 8 x 9
         assert result.activations[name].output_share > 0.95
-    cost = ff.representation_cost(net, result)
+    cost = ff.layers.representation_cost(net, result)
     assert sum(cost.distances) <= cost.distance_bound
     assert sum(cost.distances) > 0

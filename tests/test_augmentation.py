@@ -47,10 +47,16 @@ def test_every_image_gets_one_wave_of_its_band_and_strength(shape):
     assert stats.kstest(((norms[:, 0] - 0.2) / 0.4).numpy(), "uniform").pvalue > 1e-3
 
 
-def test_a_wave_is_that_of_the_heat_map():
-    augment = ff.FourierAugmentation(eps=0.4, band=(3, 3.1), convention="fhmap")
+@pytest.mark.parametrize(("convention", "coefficient"), [("fhmap", 1), ("rai", 0.5 + 0.5j)])
+def test_a_wave_is_the_published_one(convention, coefficient):
+    augment = ff.FourierAugmentation(eps=0.4, band=(3, 3.1), convention=convention)
     change = (augment(grey(40, 2, 8, 8), keys=torch.arange(40)) - 0.5).double().numpy()
-    waves = [fourier.basis_image(k, (8, 8), 0.0) for k in ((3, 0), (0, 3))]
+    waves = []
+    for k in ((-3, 0), (0, -3)):  # the members met first in the centred plane
+        spectrum = np.zeros((8, 8), complex)
+        spectrum[k] = coefficient
+        wave = np.fft.ifft2(spectrum).real
+        waves.append(wave / np.linalg.norm(wave))
     found = np.einsum("nchw,fhw->nfc", change, np.array(waves)) / 0.4
     np.testing.assert_allclose(np.abs(found).max(axis=1), 1, atol=1e-5)
     signs = np.sign(found[np.arange(40), np.abs(found).sum(axis=2).argmax(axis=1)])

@@ -9,10 +9,16 @@ from reproductions.wen2024_training import band_pass
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.core.bottleneck import _modes
 from fastfreq.layers.bottleneck import bottleneck
+from fastfreq.layers.bottleneck_result import _modes
 from fastfreq.layers.cyclic import CyclicConv, CyclicNet, pooling_eigenvalues
-from fastfreq.layers.ranks import decay_schedule, jacobian_symbols, kept_values, parameter_norm, representation_cost
+from fastfreq.layers.ranks import (
+    decay_schedule,
+    jacobian_symbols,
+    kept_values,
+    representation_cost,
+    squared_parameter_norm,
+)
 from fastfreq.layers.singular_values import singular_values
 from fastfreq.plots.bottleneck import describe_kept
 
@@ -179,7 +185,7 @@ def test_the_lower_bound_holds_for_every_network():
         net = cyclic_net(channels, ((5,), (3, 4))[seed % 2], beta=float(rng.choice([0, 0.25, 0.5, 0.9])), seed=seed)
         result = bottleneck(net, input_size=(2, *net.size))
         cost = representation_cost(net, result, torch.from_numpy(rng.standard_normal(2)))
-        assert cost.parameter_norm == pytest.approx(parameter_norm(net).item())
+        assert cost.squared_parameter_norm == pytest.approx(squared_parameter_norm(net).item())
         shares.append(cost.lower_bound / cost.weight_norm)
         assert min(cost.distances) >= 0
         assert sum(cost.distances) <= cost.distance_bound + 1e-9
@@ -225,19 +231,19 @@ def test_decay_grows_then_stays():
             decay_schedule(step, steps, decay=decay, start=start)
 
 
-def test_parameter_norm_is_weight_decay():
+def test_squared_parameter_norm_is_weight_decay():
     """One step of SGD on lambda ||theta||^2 is one step of its weight decay 2 lambda."""
     layers = [nn.Linear(3, 2), nn.Linear(3, 2)]
     layers[1].load_state_dict(layers[0].state_dict())
     first = torch.optim.SGD(layers[0].parameters(), lr=0.1)
-    (0.05 * parameter_norm(layers[0])).backward()
+    (0.05 * squared_parameter_norm(layers[0])).backward()
     first.step()
     second = torch.optim.SGD(layers[1].parameters(), lr=0.1, weight_decay=0.1)
-    (0 * parameter_norm(layers[1])).backward()
+    (0 * squared_parameter_norm(layers[1])).backward()
     second.step()
     torch.testing.assert_close(layers[0].weight, layers[1].weight)
     with pytest.raises(ValueError, match="with parameters"):
-        parameter_norm(nn.ReLU())
+        squared_parameter_norm(nn.ReLU())
 
 
 @pytest.mark.slow
@@ -255,7 +261,7 @@ def test_trained_network_meets_the_published_toy(seed):
         assert values[2:-1].max() <= 0.75
     cost = representation_cost(net, result)
     assert cost.lower_bound <= cost.weight_norm
-    assert cost.depth * cost.upper_rate <= cost.parameter_norm
+    assert cost.depth * cost.upper_rate <= cost.squared_parameter_norm
     low = pooling_eigenvalues(np.array([[1]]), (16,), 0.5)[0]
     assert result.rank_cbn == pytest.approx(2 + 2 / low**2)
     assert cost.r0 == pytest.approx((1 + 2 / low**2) / 16)

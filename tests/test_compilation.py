@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import fastfreq as ff
+from fastfreq.engine.copies import as_written
 
 EPS, SIZE = 2.0, 5
 
@@ -111,3 +112,15 @@ def test_layers_are_not_recorded_in_compiled_networks(make_net, make_images):
     images, labels = make_images(net)
     with pytest.raises(ValueError, match="compile=False with `layers`"):
         ff.heatmap(net, images, labels, eps=EPS, compile=True, layers=["stem"])
+
+
+def test_threads_that_watch_at_once_leave_the_compiler_as_it_was():
+    before = torch._dynamo.eval_frame._stance.stance
+    first, second = as_written(), as_written()
+    first.__enter__()
+    second.__enter__()
+    assert torch._dynamo.eval_frame._stance.stance == "force_eager"
+    first.__exit__(None, None, None)
+    assert torch._dynamo.eval_frame._stance.stance == "force_eager"
+    second.__exit__(None, None, None)
+    assert torch._dynamo.eval_frame._stance.stance == before == "default"

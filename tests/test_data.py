@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_labels_csv(tmp_path):
     images, labels = gathered(data)
     assert labels.tolist() == [7, 2]
     np.testing.assert_array_equal(images[0], np.array(Image.open(tmp_path / "3.png")).transpose(2, 0, 1))
-    with pytest.raises(ValueError, match="below 5 in column 'Class_Index', line 2 of labels.csv has '7'"):
+    with pytest.raises(ValueError, match="below 5 in column 'Class_Index', line 2 of .*labels.csv has '7'"):
         ff.load_data(tmp_path, num_classes=5)
     (tmp_path / "labels.csv").write_text("name,kind\n3.png,7\n")
     with pytest.raises(ValueError, match="naming `file` and one of label, class_index, class, got name, kind"):
@@ -215,16 +216,111 @@ def test_arrays_that_do_not_fit(tmp_path, images, labels, message):
         ff.load_data(tmp_path / "d.npz", preprocessing=Preprocessing((8, 8), 8), num_classes=5)
 
 
-def test_labels_csv_refusals(tmp_path):
-    for text, message in {
-        "": "got an empty file",
-        "file,label\n": "got a header alone",
-        "file,label\n,3\n": "expected a file in column 'file', line 2",
-        "file,class\na.png,0\nb.png,cat\n": "class index in column 'class', line 3 of labels.csv has 'cat'",
-    }.items():
-        (tmp_path / "labels.csv").write_text(text)
-        with pytest.raises(ValueError, match=message):
-            ff.load_data(tmp_path)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "got an empty file"),
+        (b"file,label\n", "got a header alone"),
+        (b"file,label\n,3\n", "expected a file in column 'file', line 2 of .*labels.csv has none"),
+        (b"file,class\na.png,0\nb.png,cat\n", "class index in column 'class', line 3 of .*labels.csv has 'cat'"),
+        (b"file,label,label\na.png,0,1\n", "line 1 of .* names 'label' twice"),
+        (b"file,label\na.png,0\n./a.png,1\n", "each file once, line 3 of .*labels.csv names a.png of line 2"),
+        (
+            b"file,label\n../a.png,0\n",
+            r"a file inside .*, in column 'file', line 2 of .* has '\.\./a\.png'; put or link",
+        ),
+        (b"file,label\nb/../../a.png,0\n", "a file inside "),
+        (b"file,label\n/etc/passwd,0\n", "a file inside .* has '/etc/passwd'"),
+        (b"file,label\n.,0\n", "a file inside "),
+        (b"file,label\na.png,9223372036854775808\n", "index below 9223372036854775808 in .*, line 2 of .* has '92"),
+        (b"file,label\na.png," + b"9" * 5000, "index below 9223372036854775808 in .*, line 2 of "),
+        (b"file,label\na.png,\xd9\xa3\n", "expected a class index in "),  # a digit, but not of ours
+        (b"file,label\n\xff\xfea.png,0\n", "text in UTF-8, line 2 of .*labels.csv is none"),
+        ("file,label\na.png,0\n".encode("utf-16"), "text in UTF-8, line 1 of "),
+        (b"file,label\na\0.png,0\n", "text in UTF-8, line 2 of "),
+        (b"file,label\n" + b"a" * 300 + b".png,0\n", "a name of at most 255 bytes in .*, line 2 of "),
+        (b"file,label\n" + b"a/" * 2500 + b"b.png,0\n", "a name of at most 255 bytes in .* of 5005 characters"),
+        (b"file,label\n" + b"a" * 70_000, "lines of at most 65536 characters, line 2 of .* is longer"),
+        (b'file,label\na.png,0\n"b.png,1\nc.png,2\n', "comma-separated values, line 4 of .*: unexpected end of data"),
+        (b'file,label\n"a\nb.png",0\n', "line 3 of .* has control characters"),
+        (b"file,label\na,b.png,0\n", "expected 2 values, as in the header, line 2 of .* has 3; .* in quotes"),
+        (b"file,label\na.png\n", "expected 2 values, as in the header, line 2 of .* has 1"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_labels_csv_refusals(tmp_path, text, message):
+    (tmp_path / "labels.csv").write_bytes(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        ff.load_data(tmp_path)
+    assert str(tmp_path / "labels.csv") in str(caught.value)
+
+
+def test_labels_csv_of_other_systems(tmp_path):
+    for i in range(2):
+        picture().save(tmp_path / f"{i}, a.png")
+    for end in ("\n", "\r\n", "\r"):
+        text = end.join(("\ufefffile,label", '"0, a.png",7', "", '"1, a.png",002', ""))
+        (tmp_path / "labels.csv").write_bytes(text.encode())
+        assert gathered(ff.load_data(tmp_path))[1].tolist() == [7, 2]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((), np.uint8), np.arange(1), r"\(n, c, h, w\) in .*, got \(\)"),
+        (np.zeros((2, 0, 8), np.uint8), np.arange(2), r"got \(2, 0, 8\)"),
+        (
+            np.zeros((4, 8, 8), np.uint8),
+            np.zeros((2, 2), int),
+            r"labels of shape \(n,\) in .*, got \(2, 2\); .* one-hot",
+        ),
+        (np.zeros((2, 8, 8), np.uint8), np.array([1, 2**63], np.uint64), "from 0 in .*, got 9223372036854775808"),
+        (np.zeros((2, 8, 8), bool), np.arange(2), "uint8 or float in .*, got bool"),
+        (np.zeros((2, 8, 8), complex), np.arange(2), "uint8 or float in .*, got complex128"),
+    ],
+)
+def test_arrays_of_odd_shapes_and_types(tmp_path, images, labels, message):
+    np.savez(tmp_path / "d.npz", images=images, labels=labels)
+    with pytest.raises(ValueError, match=message) as caught:
+        ff.load_data(tmp_path / "d.npz")
+    assert str(tmp_path / "d.npz") in str(caught.value)
+
+
+def test_a_damaged_npz_is_a_value_error_that_names_it(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez_compressed(path, images=RNG.integers(0, 256, (9, 8, 8), dtype=np.uint8), labels=np.arange(9))
+    whole = path.read_bytes()
+    middle = whole.index(b"images.npy") + 200
+    for content in (
+        whole[:-40],
+        whole[:middle] + b"\xff" * 8 + whole[middle + 8 :],
+        whole.replace(b"\x08\0", b"\x63\0"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match="an .npz archive as numpy.savez writes it, .*d.npz is not one or is damaged"
+        ):
+            ff.load_data(path)
+
+
+def test_the_memory_of_an_npz_is_bounded_by_what_is_read(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez_compressed(path, other=np.zeros(300 << 20, np.uint8), images=np.zeros((2, 8, 8), np.uint8), labels=[0, 1])
+    assert len(ff.load_data(path)) == 2  # what is not read does not count
+    with pytest.raises(ValueError, match=r"at most 200 bytes of arrays \(`max_bytes`\), .* pass max_bytes="):
+        ff.load_data(path, max_bytes=200)
+    np.savez_compressed(path, images=np.zeros((300, 1024, 1024), np.uint8), labels=np.arange(300))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="at most 268435456 bytes of arrays"):
+        ff.load_data(path)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_numbers_of_numpy_are_numbers(class_folders):
+    assert len(ff.load_data(class_folders, limit=np.int64(3), batch_size=np.int8(2))) == 3
+    with pytest.raises(TypeError, match="expected `limit` as an integer, got 2.5"):
+        ff.load_data(class_folders, limit=2.5)
 
 
 def test_preprocessing_never_pads(tmp_path):

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core.dominance import patches
+from fastfreq.inputs.dominant_frequencies.result import DominantFrequencies, patches
+from fastfreq.results.folds import Outcomes
 from fastfreq.vocabulary import fourier
+from fastfreq.vocabulary.sums import ExactSum
 
 SHAPES = [(8, 8), (9, 12), (11, 7)]
 
@@ -113,6 +116,27 @@ def test_removing_zero_frequency_leaves_the_mean_of_the_normalisation(make_net):
     assert result.loss_increase()[0, 0] == pytest.approx(float(more), rel=1e-4)
 
 
+class InPlace(nn.Module):
+    """Normalises its input, in the memory that it is given or in new memory."""
+
+    def __init__(self, net, in_place):
+        super().__init__()
+        self.net, self.in_place = net, in_place
+
+    def forward(self, x):
+        return self.net(x.sub_(0.4).div_(0.5) if self.in_place else x.sub(0.4).div(0.5))
+
+
+def test_a_model_that_changes_its_input_in_place_gives_the_same(make_net, make_images):
+    net = make_net()
+    images, labels = make_images(net, n=7)
+    kept = images.clone()
+    there, fresh = (ff.dominant_frequencies(InPlace(net, b).eval(), images, labels, size=5) for b in (True, False))
+    np.testing.assert_array_equal(there.loss_increase(), fresh.loss_increase())
+    np.testing.assert_array_equal(there.wrong.packed, fresh.wrong.packed)
+    assert torch.equal(images, kept)
+
+
 def test_one_answer_whatever_the_batches_and_shards(make_net, make_images):
     net = make_net()
     images, labels = make_images(net, n=11)
@@ -120,26 +144,44 @@ def test_one_answer_whatever_the_batches_and_shards(make_net, make_images):
     parts = [ff.dominant_frequencies(net, images, labels, size=(5, 7), shard=(i, 3)) for i in range(3)]
     merged = parts[2] + parts[0] + parts[1]
     for other in (merged, ff.dominant_frequencies(net, images, labels, size=(5, 7), batch_size=4)):
-        for name in ("classes", "class_count", "wrong", "clean_wrong", "image_ids"):
+        for name in ("classes", "class_count", "labels", "clean_wrong", "image_ids"):
             np.testing.assert_array_equal(getattr(other, name), getattr(whole, name))
-        np.testing.assert_allclose(other.loss_sum, whole.loss_sum, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(other.loss_squares, whole.loss_squares, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="some image ids are in both"):
-        merged + whole
-    with pytest.raises(ValueError, match="same size"):
-        merged + ff.dominant_frequencies(net, images, labels, size=5)
+        np.testing.assert_array_equal(other.wrong.packed, whole.wrong.packed)
+        for name in ("loss_sum", "loss_squares", "clean_loss"):
+            value = getattr(whole, name).value
+            np.testing.assert_allclose(getattr(other, name).value, value, rtol=1e-4, atol=1e-5)
+    other = ff.dominant_frequencies(make_net(seed=1), images, labels, size=(5, 7), shard=(1, 3))
+    with pytest.raises(ValueError, match="different weights"):
+        parts[0] + other
+
+
+def with_losses(losses, labels, **settings):
+    """A result with these loss increases (n, g)."""
+    classes, n = np.unique(labels), len(labels)
+    given = torch.from_numpy(losses)
+    sums = [ExactSum.by_class(each, torch.from_numpy(labels), classes) for each in (given, given.square())]
+    return DominantFrequencies(
+        model=None, shape=(1, 9, 9), size=(9, 9), patch=1, image_ids=np.arange(n), image_hashes=np.zeros(n, np.uint64),
+        labels=labels, wrong=Outcomes.of(np.zeros(losses.T.shape)), clean_wrong=np.zeros(n, bool), classes=classes,
+        loss_sum=sums[0], loss_squares=sums[1], clean_loss=ExactSum.of(np.zeros(len(classes))), **settings,
+    )  # fmt: skip
+
+
+def test_intervals_of_small_classes_are_students():
+    losses = np.random.default_rng(1).normal(1, 2, (7, 41))
+    result = with_losses(losses, np.array([3, 3, 3, 5, 5, 5, 9]))
+    for label, rows in ((3, slice(3)), (5, slice(3, 6)), (None, slice(7))):
+        own = losses[rows]
+        error = own.std(axis=0, ddof=1) / math.sqrt(len(own))
+        expected = stats.t.interval(0.95, len(own) - 1, own.mean(axis=0), error)
+        for found, wanted in zip(result.interval(label), expected, strict=True):
+            np.testing.assert_allclose(found, result.arrange(wanted), rtol=1e-7, atol=1e-9)
+    assert np.isnan(result.interval(9)[0]).all()
 
 
 def test_the_dominant_share_is_kept():
-    rng = np.random.default_rng(0)
-    shape, size = (1, 9, 9), (9, 9)
-    g = len(patches((9, 9), size, 1)[0])
-    increases = rng.uniform(-1, 1, (1, g))
-    one = np.array([1])
-    result = ff.DominantFrequencyResult(
-        shape, size, 1, np.zeros(1, int), np.array([3]), one, increases, increases**2, np.zeros((1, g), int),
-        np.array([0]), np.zeros(1), {},
-    )  # fmt: skip
+    increases = np.random.default_rng(0).uniform(-1, 1, (1, 41))
+    result = with_losses(increases, np.array([3]))
     for share in (0.1, 0.3, 0.9):
         chosen = result.dominant(3, share=share)
         assert chosen.sum() <= share * 81 + 1e-9
@@ -174,11 +216,9 @@ def test_save_load_table_and_picture(make_net, make_images, tmp_path):
     images, labels = make_images(net, n=9)
     result = ff.dominant_frequencies(net, images, labels, patch=2)
     result.save(tmp_path / "dominant.npz")
-    again = ff.load(tmp_path / "dominant.npz")
-    assert isinstance(again, ff.DominantFrequencyResult)
-    np.testing.assert_array_equal(again.loss_increase(), result.loss_increase())
+    np.testing.assert_array_equal(ff.load(tmp_path / "dominant.npz").loss_increase(), result.loss_increase())
     table = result.to_dataframe()
-    assert len(table) == result.loss_sum.size
+    assert len(table) == math.prod(result.loss_sum.shape) and len(result.summary()) == len(result.classes)
     first = table[(table["class"] == result.classes[0]) & (table.ky == 0) & (table.kx == 0)]
     middle = result.loss_increase(int(result.classes[0]))[11 // 2, 14 // 2]
     assert first.loss_increase.item() == pytest.approx(middle)
@@ -189,3 +229,29 @@ def test_save_load_table_and_picture(make_net, make_images, tmp_path):
     assert drawn.get_clim()[0] == -drawn.get_clim()[1]
     plots.save_png(figure, tmp_path / "dominant.png")
     assert (tmp_path / "dominant.png").stat().st_size > 10_000
+
+
+def test_files_of_format_1_are_read():
+    rng = np.random.default_rng(0)
+    g, count = 41, np.array([3, 1])
+    arrays = {
+        "image_ids": np.array([0, 2, 4, 5]), "classes": np.array([1, 4]), "class_count": count,
+        "loss_sum": rng.normal(size=(2, g)), "loss_squares": rng.uniform(size=(2, g)),
+        "wrong": np.stack([rng.integers(0, n + 1, g) for n in count]), "clean_wrong": np.array([2, 0]),
+        "clean_loss": rng.uniform(size=2),
+    }  # fmt: skip
+    old = DominantFrequencies.from_format_1({"shape": [1, 9, 9], "size": [9, 9], "patch": 1, "details": {}}, arrays)
+    assert old.class_count.tolist() == [3, 1]
+    for row, label in enumerate((1, 4)):
+        np.testing.assert_array_equal(old.loss_increase(label), old.arrange(arrays["loss_sum"][row] / count[row]))
+        error = (arrays["wrong"][row] - arrays["clean_wrong"][row]) / count[row]
+        np.testing.assert_array_equal(old.error_increase(label), old.arrange(error))
+    with pytest.raises(ValueError, match="expected"):
+        _ = old + old
+
+
+def test_two_models_are_compared_on_the_same_images(make_net, make_images):
+    net, other = make_net(), make_net(seed=1)
+    images, labels = make_images(net, n=9)
+    a, b = (ff.dominant_frequencies(m, images, labels, size=(3, 5)) for m in (net, other))
+    np.testing.assert_allclose(a.compare(b).difference, a.arrange((b.wrong.counts - a.wrong.counts) / 9), atol=1e-12)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import fastfreq as ff
-from fastfreq.core.downsampling import DownsamplingSuggestion
 from fastfreq.layers._coarse import CoarseConv, interpolation, multiply_adds
 from fastfreq.layers.downsampling import smallest_grid
+from fastfreq.layers.downsampling_result import Downsampling
 from fastfreq.vocabulary.statistics import wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,7 +68,7 @@ def blurred(size=(21, 15), n=50):
 
 def test_band_limited_layer_takes_the_largest_stride_and_changes_no_answer():
     net, x, labels = blurred()
-    found = ff.suggest_downsampling(net, x, labels, energy=0.999, strides=(2, 3, 5), rounds=2)
+    found = ff.downsampling(net, x, labels, energy=0.999, strides=(2, 3, 5), rounds=2)
     mix = found.layers["mix"]
     assert (mix.size, mix.stride) == ((21, 15), 3)  # 5 leaves 3 columns, which hold frequency 1 only
     assert mix.losses[3] < 1e-9 and mix.losses[5] > 0.01
@@ -80,7 +80,7 @@ def test_band_limited_layer_takes_the_largest_stride_and_changes_no_answer():
 def test_losses_are_their_definition_and_ignore_labels(make_net, make_images):
     net = make_net()
     x, labels = make_images(net, n=17)
-    found = ff.suggest_downsampling(net, x, labels, energy=0.6, strides=(2, 4), batch_size=5, rounds=1)
+    found = ff.downsampling(net, x, labels, energy=0.6, strides=(2, 4), batch_size=5, rounds=1)
     with torch.no_grad():
         y = net.stem(x).double().numpy()
     scale = (net.norm.weight.double().square() / (net.norm.running_var.double() + net.norm.eps)).detach().numpy()
@@ -89,7 +89,7 @@ def test_losses_are_their_definition_and_ignore_labels(make_net, make_images):
     for stride in (2, 4):
         back = interpolation(11, stride) @ y[:, :, ::stride, ::stride] @ interpolation(14, stride).T
         assert found.layers["stem"].losses[stride] == pytest.approx((scale * np.square(y - back)).sum() / total)
-    other = ff.suggest_downsampling(net, x, (labels + 1) % 5, energy=0.6, strides=(4, 2), rounds=1)
+    other = ff.downsampling(net, x, (labels + 1) % 5, energy=0.6, strides=(4, 2), rounds=1)
     for name, layer in other.layers.items():
         assert layer.losses == pytest.approx(found.layers[name].losses)
     assert found.accuracy[0] == 1 and other.accuracy[0] == 0
@@ -119,26 +119,26 @@ def test_multiplications_by_hand():
 
 def test_applying_leaves_the_model_alone_and_gives_the_measured_network():
     net, x, labels = blurred(n=30)
-    found = ff.suggest_downsampling(net, x, labels, energy=0.7, rounds=1)
+    found = ff.downsampling(net, x, labels, energy=0.7, rounds=1)
     assert "rough" in found.strides
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    coarse = ff.downsampled(net, found)
+    coarse = ff.layers.downsampled(net, found)
     assert isinstance(coarse.rough, CoarseConv) and isinstance(net.rough, nn.Conv2d)
     with torch.no_grad():
         np.testing.assert_array_equal((coarse(x).argmax(dim=1) == labels).numpy(), found.coarse_correct)
         coarse.rough.conv.weight.zero_()
     assert all((net.state_dict()[name] == value).all() for name, value in before.items())
     with pytest.raises(ValueError, match="no convolution"):
-        ff.downsampled(nn.Sequential(nn.Conv2d(3, 3, 1)), found)
+        ff.layers.downsampled(nn.Sequential(nn.Conv2d(3, 3, 1)), found)
 
 
 def test_figures_of_a_suggestion_known_by_hand(tmp_path):
     net, x, labels = blurred(n=4)
-    found = ff.suggest_downsampling(net, x, labels, rounds=3)
+    found = ff.downsampling(net, x, labels, rounds=3)
     correct = np.arange(100) < 90
     coarse = np.concatenate([np.arange(90) >= 6, np.arange(10) < 1])  # 6 lost, 1 won
     fields = {name: getattr(found, name) for name in ("model", "input_size", "energy", "layers", "batch")}
-    one = DownsamplingSuggestion(**fields, correct=correct, coarse_correct=coarse, seconds=np.array([[2.0, 1], [4, 3]]))
+    one = Downsampling(**fields, correct=correct, coarse_correct=coarse, seconds=np.array([[2.0, 1], [4, 3]]))
     assert one.difference[0] == pytest.approx(-0.05)
     assert one.difference[1] < -0.05 < one.difference[2]
     assert one.p_value == pytest.approx(2 * (1 + 7) / 2**7)
@@ -166,11 +166,11 @@ def test_layers_left_out_are_named(make_net):
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     ).eval()  # fmt: skip
     x, labels = torch.randn(3, 3, 9, 8), torch.tensor([0, 1, 2])
-    found = ff.suggest_downsampling(net, x, labels, rounds=1)
+    found = ff.downsampling(net, x, labels, rounds=1)
     assert list(found.layers) == ["0"]
     assert {name for name, _ in found.skipped} == {"1", "2", "3"}
     with pytest.raises(ValueError, match="among the plain convolutions"):
-        ff.suggest_downsampling(net, x, labels, layers=["2"])
+        ff.downsampling(net, x, labels, layers=["2"])
 
 
 def test_refusals(make_net, make_images):
@@ -183,10 +183,10 @@ def test_refusals(make_net, make_images):
         ({"rounds": 0}, "at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            ff.suggest_downsampling(net, x, labels, **options)
+            ff.downsampling(net, x, labels, **options)
     with pytest.raises(ValueError, match="finite floats"):
-        ff.suggest_downsampling(net, x[:0], labels[:0])
+        ff.downsampling(net, x[:0], labels[:0])
     with pytest.raises(ValueError, match="labels below 5"):
-        ff.suggest_downsampling(net, x, labels + 5)
+        ff.downsampling(net, x, labels + 5)
     with pytest.raises(ValueError, match="evaluation mode"):
-        ff.suggest_downsampling(net.train(), x, labels)
+        ff.downsampling(net.train(), x, labels)

@@ -11,7 +11,8 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.layers.cyclic import CyclicConv, CyclicNet
 from fastfreq.layers.editing import latent_coefficients
-from fastfreq.plots.latent import factor_text
+from fastfreq.layers.latent_edit import LatentEdit
+from fastfreq.plots.latent_edit import factor_text
 
 
 def seeded(make, seed=0):
@@ -52,7 +53,7 @@ def test_edit_is_that_of_the_dense_singular_vectors(name):
     layer = seeded(make)
     x = images_of(3, channels, *size)
     model = nn.Sequential(layer).eval()
-    edit = ff.edit_latent(model, "0", x, frequency=frequency, index=1, factor=(1, -2.5))
+    edit = ff.layers.edit_latent(model, "0", x, frequency=frequency, index=1, factor=(1, -2.5))
     np.testing.assert_array_equal(edit.edited[0], edit.outputs)
     matrix = dense(model, channels, size)
     _, values, right = np.linalg.svd(matrix)
@@ -71,7 +72,7 @@ def test_a_phase_turns_the_representation_in_its_own_plane():
     layer = seeded(lambda: CyclicConv(3, 2, (5, 7), beta=0.25))
     x = images_of(4, 3, 5, 7)
     matrix = dense(layer, 3, (5, 7))
-    edit = ff.edit_latent(nn.Sequential(layer).eval(), "0", x, frequency=(2, 3), factor=(1j, -1j, -1))
+    edit = ff.layers.edit_latent(nn.Sequential(layer).eval(), "0", x, frequency=(2, 3), factor=(1j, -1j, -1))
     right = np.linalg.pinv(matrix)
     turned, back, opposite = ((e - edit.outputs).reshape(4, -1) @ right.T for e in edit.edited)
     # (i - 1) + (-i - 1) = -2 = (-1 - 1), and i - 1 and -i - 1 are at right angles
@@ -88,7 +89,7 @@ def test_a_phase_is_a_shift_along_the_frequency(size, frequency):
     x = torch.from_numpy(np.cos(2 * np.pi * turns + 0.3))[None, None]
     move = (2, 1)
     phase = 2 * np.pi * sum(k * m / n for k, m, n in zip(frequency, move, size, strict=True))
-    edit = ff.edit_latent(nn.Sequential(layer).eval(), "0", x, frequency=frequency, factor=np.exp(1j * phase))
+    edit = ff.layers.edit_latent(nn.Sequential(layer).eval(), "0", x, frequency=frequency, factor=np.exp(1j * phase))
     expected = np.roll(edit.outputs, [-m for m in move], axis=(2, 3))
     np.testing.assert_allclose(edit.edited[0], expected, atol=1e-12)
 
@@ -97,8 +98,8 @@ def test_the_partner_takes_the_conjugate():
     net = seeded(lambda: CyclicNet([2, 4, 3], (5, 4), beta=0.25))
     x = images_of(3, 2, 5, 4)
     factor = 0.3 + 1.1j
-    edit = ff.edit_latent(net, "layers.1", x, frequency=(1, 1), factor=factor)
-    twin = ff.edit_latent(net, "layers.1", x, frequency=(-1, -1), factor=factor.conjugate())
+    edit = ff.layers.edit_latent(net, "layers.1", x, frequency=(1, 1), factor=factor)
+    twin = ff.layers.edit_latent(net, "layers.1", x, frequency=(-1, -1), factor=factor.conjugate())
     np.testing.assert_allclose(edit.edited, twin.edited, atol=1e-12)
     assert np.abs(edit.edited - edit.outputs).max() > 1e-3
 
@@ -108,7 +109,7 @@ def test_later_layers_see_the_edit_and_earlier_ones_do_not():
         lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1), nn.ReLU())
     )
     x = images_of(2, 1, 7, 6)
-    edit = ff.edit_latent(net, "2", x, frequency=(0, 0), index=0, factor=2)
+    edit = ff.layers.edit_latent(net, "2", x, frequency=(0, 0), index=0, factor=2)
     with torch.no_grad():
         hidden = torch.relu(net[0](x))
         _, _, right = np.linalg.svd(net.get_parameter("2.weight").sum(dim=(2, 3)).numpy())
@@ -127,7 +128,7 @@ def test_edits_of_the_published_toy(seed):
     """Layer 3 of a trained band-pass network: factors act on the output's component at the edited frequency."""
     net, _ = band_pass(seed=seed)
     x = torch.randn(200, 1, 16, generator=torch.Generator().manual_seed(seed))
-    edit = ff.edit_latent(net, "layers.2", x, frequency=(1,), factor=(2, 0.5, 1j, -1j))
+    edit = ff.layers.edit_latent(net, "layers.2", x, frequency=(1,), factor=(2, 0.5, 1j, -1j))
     before = np.fft.fft(edit.outputs[:, 0], axis=-1)[:, 1]
     ratios = [np.vdot(before, np.fft.fft(e[:, 0], axis=-1)[:, 1]) / np.vdot(before, before).real for e in edit.edited]
     assert 1.4 <= abs(ratios[0]) <= 2.1
@@ -142,7 +143,7 @@ def test_refusals(make_net):
     x = torch.rand(2, 3, 8, 12)
 
     def edit(layer="body", images=x, frequency=(1, 0), **rest):
-        ff.edit_latent(net, layer, images, frequency=frequency, **rest)
+        ff.layers.edit_latent(net, layer, images, frequency=frequency, **rest)
 
     with pytest.raises(KeyError, match=r"model.named_modules\(\), such as stem"):
         edit("nothing")
@@ -163,12 +164,14 @@ def test_refusals(make_net):
     with pytest.raises(ValueError, match="stride"):
         edit(images=torch.rand(2, 3, 7, 12))
     with pytest.raises(ValueError, match="without groups"):
-        ff.edit_latent(
+        ff.layers.edit_latent(
             nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)).eval(), "0", torch.rand(1, 4, 5, 5), frequency=(0, 0)
         )
     with pytest.raises(ValueError, match="calls '0' 2 times"):
         layer = nn.Conv2d(2, 2, 1)
-        ff.edit_latent(nn.Sequential(layer, nn.ReLU(), layer).eval(), "0", torch.rand(1, 2, 3, 3), frequency=(0, 0))
+        ff.layers.edit_latent(
+            nn.Sequential(layer, nn.ReLU(), layer).eval(), "0", torch.rand(1, 2, 3, 3), frequency=(0, 0)
+        )
     with pytest.raises(ValueError, match="evaluation mode"):
         net.train()
         edit()
@@ -178,10 +181,10 @@ def test_refusals(make_net):
 def test_saved_and_drawn(shape, axes, tmp_path):
     net = seeded(lambda: CyclicNet([shape[0], 3, shape[0]], shape[1:], beta=0.25))
     frequency = (0,) * (len(shape) - 2) + (1,)
-    edit = ff.edit_latent(net, "layers.1", images_of(10, *shape), frequency=frequency)
+    edit = ff.layers.edit_latent(net, "layers.1", images_of(10, *shape), frequency=frequency)
     edit.save(tmp_path / "edit.npz")
     again = ff.load(tmp_path / "edit.npz")
-    assert isinstance(again, ff.LatentEdit)
+    assert isinstance(again, LatentEdit)
     np.testing.assert_array_equal(again.edited, edit.edited)
     assert (again.frequency, again.own_twin, again.layer) == (frequency, False, "layers.1")
     figure = again.plot()
@@ -191,7 +194,7 @@ def test_saved_and_drawn(shape, axes, tmp_path):
 
 
 def test_logits_are_bars(make_net):
-    edit = ff.edit_latent(make_net(classes=4), "body", torch.rand(2, 3, 8, 12), frequency=(0, 0), factor=2)
+    edit = ff.layers.edit_latent(make_net(classes=4), "body", torch.rand(2, 3, 8, 12), frequency=(0, 0), factor=2)
     figure = edit.plot()
     assert len(figure.axes[1].patches) == 4
     assert "no phase" in figure.get_supxlabel().replace("\n", " ")

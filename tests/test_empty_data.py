@@ -14,7 +14,7 @@ MEASUREMENTS = {
     "filter_curve": ff.filter_curve,
     "noise_curve": lambda net, data: ff.noise_curve(net, data, norm=1.0),
     "component_curves": ff.component_curves,
-    "critical_band_masking": ff.critical_band_masking,
+    "critical_band_masking": ff.critical_band,
     "dominant_frequencies": ff.dominant_frequencies,
     "feature_spectra": ff.feature_spectra,
     "corruption_report": lambda net, data: ff.corruption_report(net, data, corruptions={"same": lambda x, s: x}),

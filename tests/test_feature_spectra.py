@@ -8,7 +8,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.core.feature_profiles import image_rings
+from fastfreq.inputs.feature_spectra.result import FeatureSpectra, image_rings
 
 
 def wave(cycles, size):
@@ -90,7 +90,7 @@ def test_profiles_equal_the_definition(make_net, make_images, shape):
         profile = result.radial(name)
         np.testing.assert_array_equal(profile.radius, rings)
         np.testing.assert_allclose(profile.value, delta.mean(axis=0), rtol=1e-4, atol=1e-4)
-        half = 1.959964 * delta.std(axis=0, ddof=1) / np.sqrt(7)
+        half = 2.446912 * delta.std(axis=0, ddof=1) / np.sqrt(7)  # t of 6 degrees
         np.testing.assert_allclose(profile.high - profile.low, 2 * half, rtol=1e-2, atol=1e-4)
         assert profile.cells.sum() == maps.shape[2] * maps.shape[3]
         assert result[name].size == tuple(maps.shape[2:])
@@ -199,10 +199,102 @@ def test_one_answer_whatever_the_batches_and_shards(make_net, make_images):
         for name in whole.layers:
             np.testing.assert_allclose(other[name].delta, whole[name].delta, rtol=1e-4, atol=1e-4)
             assert other.zero_frequency(name) == pytest.approx(whole.zero_frequency(name), rel=1e-5)
-    with pytest.raises(ValueError, match="some image ids are in both"):
-        _ = whole + parts[0]
-    with pytest.raises(ValueError, match="of the same layers"):
+    with pytest.raises(ValueError, match="the same asked"):
         _ = parts[0] + ff.feature_spectra(net, images, layers=["stem"], shard=(1, 3))
+    with pytest.raises(ValueError, match="different weights"):
+        _ = parts[0] + ff.feature_spectra(make_net(seed=1), images, shard=(1, 3))
+
+
+class InPlace(nn.Module):
+    """Normalises its input and rectifies its features, in the memory that it is given or in new memory."""
+
+    def __init__(self, net, in_place):
+        super().__init__()
+        self.net, self.in_place = net, in_place
+
+    def forward(self, x):
+        net, there = self.net, self.in_place
+        x = x.sub_(0.4).div_(0.5) if there else x.sub(0.4).div(0.5)
+        x = F.relu(net.norm(F.relu(net.stem(x), inplace=there)), inplace=there)
+        return net.head(F.relu(net.body(x), inplace=there).mean(dim=(2, 3)))
+
+
+def test_a_model_that_works_in_place_gives_the_same(make_net, make_images):
+    net = make_net()
+    images, _ = make_images(net, n=7)
+    kept = images.clone()
+    there, fresh = (ff.feature_spectra(InPlace(net, b).eval(), images, batch_size=4) for b in (True, False))
+    for name in fresh.facts:
+        np.testing.assert_array_equal(there[name].delta, fresh[name].delta)
+    assert torch.equal(images, kept)
+
+
+def test_batches_are_halved_when_memory_runs_out(make_net, make_images):
+    net = make_net()
+    images, _ = make_images(net, n=11)
+    whole = ff.feature_spectra(net, images, layers=["stem", "body"])
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            logits = self.net(x)
+            if len(x) > 3:  # after every layer was read
+                raise torch.OutOfMemoryError("too many")
+            return logits
+
+    found = ff.feature_spectra(Small().eval(), images, layers=["net.stem", "net.body"], batch_size=11)
+    assert found.n_images == 11
+    for name in ("stem", "body"):
+        np.testing.assert_allclose(found[f"net.{name}"].delta, whole[name].delta, rtol=1e-4, atol=1e-4)
+
+
+def test_folding_leaves_the_layers_as_they_are(make_images):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.norm_a, self.b, self.norm_b = (
+                nn.Conv2d(3, 4, 3),
+                nn.BatchNorm2d(4),
+                nn.Conv2d(4, 5, 3),
+                nn.BatchNorm2d(5),
+            )
+
+        def forward(self, x):
+            return self.norm_b(self.b(F.relu(self.norm_a(self.a(x))))).mean(dim=(2, 3))
+
+    torch.manual_seed(0)
+    net = Net()
+    net(torch.rand(9, 3, 12, 9))
+    net.eval()
+    images, _ = make_images(net, n=4)
+    plain, folded = (ff.feature_spectra(net, images, layers=["a"], fold_batch_norm=b) for b in (False, True))
+    np.testing.assert_allclose(folded["a"].delta, plain["a"].delta, rtol=1e-4, atol=1e-4)
+
+
+class Twice(nn.Module):
+    """Runs its part twice, on the batch or on halves of it, or as windows."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.part, self.how = nn.Conv2d(3, 3, 3, padding=1), how
+
+    def forward(self, x):
+        if self.how == "twice":
+            x = self.part(self.part(x))
+        elif self.how == "halves":
+            x = torch.cat([self.part(half) for half in (x[::2], x[1::2])])
+        else:
+            x = self.part(x.unfold(3, 4, 4).movedim(3, 1).flatten(0, 1)).unflatten(0, (len(x), -1)).mean(dim=1)
+        return x.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(("how", "message"), [("twice", "to run once"), ("halves", "of 4 images"), ("windows", "of 4")])
+def test_layers_that_do_not_run_once_on_every_image_are_refused(how, message):
+    with pytest.raises(ValueError, match=message):
+        ff.feature_spectra(Twice(how).eval(), torch.rand(4, 3, 8, 12), layers=["part"])
 
 
 def test_what_is_wrong_is_refused(make_net, make_images):
@@ -221,6 +313,16 @@ def test_what_is_wrong_is_refused(make_net, make_images):
     nan = Chain(bad=Fixed(np.full((1, 4, 4), np.nan, np.float32))).eval()
     with pytest.raises(FloatingPointError, match="in layer 'bad'"):
         ff.feature_spectra(nan, torch.rand(1, 3, 8, 8), layers=["bad"])
+    for arguments, message in (
+        ({"layers": ["stem", "stem"]}, "each once"),
+        ({"layers": ["input"]}, "other than 'input'"),
+        ({"compile": True}, "compile=False"),
+        ({"token_grid": (0, 3)}, "positive `token_grid`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ff.feature_spectra(net, images, **arguments)
+    with pytest.raises(TypeError, match="list of names"):
+        ff.feature_spectra(net, images, layers="stem")
     with pytest.raises(KeyError, match="one of the layers measured"):
         ff.feature_spectra(net, images, layers=["stem"]).radial("body")
 
@@ -231,7 +333,7 @@ def test_save_load_table_and_picture(make_net, make_images, tmp_path):
     result = ff.feature_spectra(net, images)
     result.save(tmp_path / "features.npz")
     again = ff.load(tmp_path / "features.npz")
-    assert isinstance(again, ff.FeatureSpectra) and list(again.layers) == list(result.layers)
+    assert list(again.layers) == list(result.layers) == ["input", "stem", "body"] and again.facts == result.facts
     np.testing.assert_array_equal(again.radial("body").value, result.radial("body").value)
     table = result.to_dataframe()
     assert len(table) == sum(len(result.radial(name).radius) for name in result.layers)
@@ -244,3 +346,21 @@ def test_save_load_table_and_picture(make_net, make_images, tmp_path):
     assert "shorter side" in figure.axes[0].get_xlabel()
     plots.save_png(figure, tmp_path / "features.png")
     assert (tmp_path / "features.png").stat().st_size > 10_000
+
+
+def test_files_of_format_1_are_read(make_net, make_images):
+    result = ff.feature_spectra(make_net(), make_images(make_net(), n=3)[0])
+    plain = [
+        [name, {"kind": a.kind, "size": list(a.size), "channels": a.channels, "dropped": a.dropped}]
+        for name, a in result.layers.items()
+    ]
+    arrays = {"image_ids": result.image_ids}
+    for i, layer in enumerate(result.layers.values()):
+        arrays |= {f"{kind}/{i}": getattr(layer, kind) for kind in ("cells", "delta", "zero")}
+    old = FeatureSpectra.from_format_1(
+        {"shape": [3, 11, 14], "skip_dead": False, "details": {}, "layers": plain}, arrays
+    )
+    assert old.facts == result.facts and old.asked == result.asked
+    for name in result.facts:
+        np.testing.assert_array_equal(old.radial(name).value, result.radial(name).value)
+        assert old.zero_frequency(name) == result.zero_frequency(name)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ class Reads(nn.Module):
 
     def __init__(self, frequency: tuple[int, int], shape: tuple[int, int], signs: tuple[int, ...]) -> None:
         super().__init__()
-        wave = torch.from_numpy(fourier.basis_image(frequency, shape, math.pi / 4)).float()
+        first = tuple(fourier.oriented(np.array(frequency), shape, "first"))  # which the convention gives the phase to
+        wave = torch.from_numpy(fourier.basis_image(first, shape, math.pi / 4)).float()
         self.weight = nn.Parameter(torch.tensor(signs)[:, None, None] * wave)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -31,7 +33,8 @@ class Reads(nn.Module):
 
 def fooled(net, image, label, result):
     """(q,) whether each query fools, by NumPy's basis images."""
-    waves = [fourier.basis_image(tuple(k), image.shape[1:], result.convention.phase) for k in result.frequencies]
+    at = result.convention.oriented(result.frequencies, tuple(image.shape[1:]))
+    waves = [fourier.basis_image(tuple(k), tuple(image.shape[1:]), result.convention.phase) for k in at]
     seen = image.double().numpy() + result.eps * result.signs[:, :, None, None] * np.stack(waves)[:, None]
     seen = seen.clip(0, 1) if result.convention.clip else seen
     with torch.inference_mode():
@@ -145,10 +148,11 @@ def test_no_batch_is_larger_and_fooled_images_are_asked_no_more(make_net, make_i
             seen.append(len(x))
             return self.net(x)
 
-    result = ff.fourier_attack(Counts().eval(), images, labels, eps=0.5, batch_size=6)
+    result = ff.fourier_attack(Counts().eval(), images, labels, eps=0.5, batch_size=6, channels_last=True)
     assert max(seen) <= 6
-    # each image clean, its queries, and at most the rest of one batch for every image that falls
-    assert sum(seen) <= 10 + result.queries.sum() + 6 * result.success.sum()
+    # twice 2 images that tell the model, a first batch for people, each image clean, its queries, and at most the rest
+    # of one batch for every image that falls
+    assert sum(seen) <= 4 + 6 + 10 + result.queries.sum() + 6 * result.success.sum()
 
 
 @pytest.mark.parametrize(("signs", "combinations"), [("channel", 16), ("image", 2), ("none", 1)])
@@ -182,13 +186,52 @@ def test_rates_count_the_images_that_were_right(make_net, make_images):
     assert row["signs"] == "".join("+-"[int(s < 0)] for s in result.signs[best])
     figure = result.plot()
     assert plots.figure_png(figure)[:4] == b"\x89PNG" and "8 images" in figure.get_suptitle()
+    with pytest.raises(ValueError, match="expected no `ax`"):
+        result.plot(ax=figure.axes[0])
+
+
+def test_memory_that_runs_out_and_a_restart_change_nothing(make_net, make_images, tmp_path):
+    net = make_net()
+    images, labels = make_images(net, n=10)
+    labels[2] = (labels[2] + 1) % 5
+    calls, most, stop = [], [99], [10**9]
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            calls.append(len(x))
+            if len(calls) > stop[0]:
+                raise KeyboardInterrupt
+            if len(x) > most[0]:
+                raise torch.OutOfMemoryError("too large")
+            return self.net(x.mul_(1.0))
+
+    options: dict[str, Any] = {"eps": 0.4, "size": 5, "batch_size": 8, "channels_last": True}
+    model = Small().eval()
+    whole = ff.fourier_attack(model, images, labels, **options)
+    total = len(calls)
+    most[0] = 3
+    small = ff.fourier_attack(model, images, labels, **options)
+    np.testing.assert_array_equal(small.found, whole.found)
+    most[0], stop[0] = 99, len(calls) + total - 4
+    with pytest.raises(KeyboardInterrupt):
+        ff.fourier_attack(model, images, labels, checkpoint=tmp_path / "c.npz", **options)
+    assert 0 < ff.load(tmp_path / "c.npz").n_images < 10
+    stop[0] = 10**9
+    resumed = ff.fourier_attack(model, images, labels, checkpoint=tmp_path / "c.npz", **options)
+    np.testing.assert_array_equal(resumed.found, whole.found)
+    with pytest.raises(ValueError, match="very request.*eps"):
+        ff.fourier_attack(model, images, labels, checkpoint=tmp_path / "c.npz", **{**options, "eps": 0.3})
 
 
 def test_bad_arguments_are_refused(make_net, make_images):
     net = make_net()
     images, labels = make_images(net)
 
-    def attack(images=images, labels=labels, eps=0.5, **arguments):
+    def attack(images=images, labels=labels, eps: Any = 0.5, **arguments: Any):
         return ff.fourier_attack(net, images, labels, eps=eps, **arguments)
 
     for arguments, message in (
@@ -199,7 +242,7 @@ def test_bad_arguments_are_refused(make_net, make_images):
         ({"frequencies": [[20, 20], [0, 9]], "size": 5}, "inside the 5 x 5 map"),
         ({"images": images + 1}, r"in \[0, 1\]"),
         ({"images": [], "labels": None}, "at least one image, got none"),
-        ({"images": torch.rand(2, 9, 4, 4), "labels": torch.tensor([0, 0])}, "at most 8 channels"),
+        ({"images": torch.rand(2, 9, 5, 5), "labels": torch.tensor([0, 0])}, "at most 8 channels"),
         ({"labels": labels + 5}, "labels below 5"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -208,10 +251,9 @@ def test_bad_arguments_are_refused(make_net, make_images):
     with pytest.raises(KeyError, match="image that a query fooled, got 77"):
         result.perturbation(77)
     for other, message in (
-        (attack(size=3, queries=5, first_image=50), "same queries"),
+        (attack(size=3, queries=5, first_image=50), "same frequencies"),
         (attack(size=3, queries=4, eps=0.4, first_image=50), "same eps"),
         (attack(size=3, queries=4), "image ids are in both"),
-        (ff.fourier_attack(make_net(seed=1), images, labels, eps=0.5, size=3, queries=4), "different weights"),
     ):
         with pytest.raises(ValueError, match=message):
             _ = result + other

@@ -125,6 +125,45 @@ def test_equal_energy_rings_share_the_energy(distance):
         masks.equal_energy_rings(np.zeros(shape), 2)
 
 
+@pytest.mark.parametrize(
+    ("distance", "heavy", "count", "inner"),
+    [  # bins of 5 x 5 by |ky| + |kx|: 4, 8, 8, 4 at 1, 2, 3, 4; by ky^2 + kx^2: 4, 4, 4, 8, 4 at 1, 2, 4, 5, 8
+        ("l1", 1, 2, [{1, 2}, {3, 4}]),  # 12 of 24 each
+        ("l2", 1, 2, [{1, 2, 4}, {5, 8}]),
+        ("l1", 6, 2, [{1}, {2, 3, 4}]),  # 24 of 44: the middle of distance 2 is beyond the half
+        ("l1", 1, 3, [{1}, {2}, {3, 4}]),  # middles at 2, 8, 16 and 22 of 24
+        ("l2", 1, 4, [{1}, {2, 4}, {5}, {8}]),  # at 2, 6, 10, 16 and 22 of 24
+    ],
+)
+@pytest.mark.parametrize("shape", [(5, 5), (5, 15)], ids=str)
+def test_equal_energy_rings_worked_by_hand(distance, heavy, count, inner, shape):
+    """`heavy` times the power at distance 1; the mean of the image, however large, counts for nothing."""
+    ky, kx = np.abs(np.rint(np.fft.fftfreq(5, 1 / 5)))[:, None], np.abs(np.rint(np.fft.fftfreq(5, 1 / 5)))[None, :]
+    far = ky + kx if distance == "l1" else ky**2 + kx**2
+    power, step = np.where(far == 1, heavy, 1.0), shape[1] // 5
+    power[0, 0] = 1e9
+    wide = np.zeros(shape)  # three times as wide, a wave of thrice the cycles is as far out
+    columns = np.arange(-2, 3) * step
+    wide[:, columns] = power[:, np.arange(-2, 3)]
+    rings = masks.equal_energy_rings(wide, count, distance=distance)
+    for ring, expected in zip(rings, inner, strict=True):
+        np.testing.assert_array_equal(ring[:, columns], np.isin(far, list(expected))[:, np.arange(-2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("power", "count", "message"),
+    [
+        (np.ones(4), 2, r"`power` \(h, w\), finite and not negative, got an array of shape \(4,\)"),
+        (-np.ones((4, 4)), 2, "finite and not negative"),
+        (np.full((4, 4), np.nan), 2, "finite and not negative"),
+        (np.ones((4, 4)), 0, "a positive `count` of rings, got 0"),
+    ],
+)
+def test_powers_without_rings_are_refused(power, count, message):
+    with pytest.raises(ValueError, match=message):
+        masks.equal_energy_rings(power, count)
+
+
 def test_usual_bandwidths():
     assert masks.default_bandwidths("yin_low", (32, 32)) == [0, 3, 7, 11, 15, 19, 23, 27, 31, 32]
     assert masks.default_bandwidths("complement_radial", (32, 32)) == [4, 8, 12, 16, 20, 24]

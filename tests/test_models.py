@@ -82,6 +82,40 @@ def test_weights_that_do_not_fit_are_named(file, tmp_path):
         ff.load_model(f"{file}:build", weights=tmp_path / "w.safetensors")
 
 
+@pytest.mark.parametrize(
+    "dtype", ["complex64", "int8", "uint8", "int64", "bool", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"]
+)
+def test_weights_of_another_kind_are_refused_by_name(tmp_path, dtype):
+    net = nn.Linear(3, 2)
+    state = {"weight": torch.ones(2, 3).to(getattr(torch, dtype)), "bias": torch.zeros(2)}
+    before = net.weight.detach().clone()
+    for name, write in (("w.pt", torch.save), ("w.safetensors", save_file)):
+        write(state, tmp_path / name)
+        with pytest.raises(ValueError, match=rf"expected weight as torch.float32 in .*{name}, got torch.{dtype}, "):
+            load_weights(net, tmp_path / name)
+    assert torch.equal(net.weight, before)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning", "ignore:TypedStorage:UserWarning")
+def test_values_that_the_network_cannot_hold_are_refused(tmp_path):
+    net = nn.BatchNorm2d(2)
+    for key, value, message in (
+        ("weight", torch.tensor([1.0, 1e300], dtype=torch.float64), "weight as torch.float32 .* too large"),
+        ("num_batches_tracked", torch.tensor(3.0), "num_batches_tracked as torch.int64 .*, got torch.float32"),
+        ("weight", torch.eye(2)[0].to_sparse(), "weight is sparse"),
+        ("weight", torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "weight is quantised"),
+    ):
+        torch.save(net.state_dict() | {key: value}, tmp_path / "w.pt")
+        with pytest.raises(ValueError, match=message):
+            load_weights(net, tmp_path / "w.pt")
+    torch.save(net.state_dict() | {"num_batches_tracked": torch.tensor(3, dtype=torch.int32)}, tmp_path / "w.pt")
+    load_weights(net, tmp_path / "w.pt")
+    assert net.num_batches_tracked == 3
+    torch.save({3: torch.ones(1)}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="state dict of tensors in .*, got the keys 3"):
+        load_weights(net, tmp_path / "w.pt")
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -8,6 +8,7 @@ import pytest
 
 import fastfreq as ff
 from fastfreq import plots
+from fastfreq.plots import heatmap
 
 
 def map_of(figure):
@@ -42,12 +43,12 @@ def test_errors_have_one_scale_and_differences_a_symmetric_one(result):
     low, high = map_of(result.plot(difference=True))[1].get_clim()
     assert low == -high < 0
     assert map_of(result.plot(metric="loss"))[1].get_clim() != (0, 1)
-    side_by_side = plots.plot_heatmaps({"a": result, "b": result})
+    side_by_side = heatmap.plot_many({"a": result, "b": result})
     assert [image.get_clim() for axes in side_by_side.axes for image in axes.images] == [(0, 1), (0, 1)]
 
 
 def test_titles_carry_the_settings_and_formulas_are_not_parsed(result):
-    figure = plots.plot_heatmaps({"net $x^$": result})
+    figure = heatmap.plot_many({"net $x^$": result})
     assert "net $x^$" in figure.axes[0].get_title()
     title = result.plot().get_suptitle()
     assert "eps 2" in title and "yin2019" in title and "10 images" in title
@@ -63,7 +64,7 @@ def test_cells_that_were_not_evaluated_are_masked(make_net, make_images):
 
 
 def test_a_radial_profile_shows_its_interval(result):
-    axes = plots.plot_radial({"net": result}).axes[0]
+    axes = heatmap.plot_radial({"net": result}).axes[0]
     profile = result.radial()
     line = next(line for line in axes.lines if len(line.get_xdata()) == len(profile.radius))
     np.testing.assert_allclose(line.get_ydata(), profile.value)
@@ -76,8 +77,8 @@ def test_every_other_picture_is_drawn(result, make_net, make_images, tmp_path):
     other = ff.heatmap(net, images, labels, eps=2.0)
     figures = [
         result.compare(other).plot(),
-        plots.plot_layers(result),
-        plots.plot_effective_eps(result),
+        heatmap.plot_layers(result),
+        heatmap.plot_effective_eps(result),
         ff.gradient_heatmap(net, images, labels, eps=2.0).plot(),
         plots.plot_basis_gallery((11, 14), convention="fhmap", eps=2.0, image=images[0]),
     ]
@@ -87,7 +88,7 @@ def test_every_other_picture_is_drawn(result, make_net, make_images, tmp_path):
     with pytest.raises(ValueError, match="expected a path that ends in .png"):
         plots.save_png(figures[0], tmp_path / "a.pdf")
     with pytest.raises(ValueError, match="got none"):
-        plots.plot_heatmaps({})
+        heatmap.plot_many({})
 
 
 def test_pyplot_is_never_loaded_and_a_missing_matplotlib_is_explained():

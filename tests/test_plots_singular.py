@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fastfreq import plots
-from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.layers.layer_singular_values import LayerSingularValues
+from fastfreq.layers.singular_values import SingularValues
+from fastfreq.plots import singular_values
 
 
 def layer(grid, *, name="conv", seed=0, r=3, exact=True, constant=False):
@@ -15,15 +17,16 @@ def layer(grid, *, name="conv", seed=0, r=3, exact=True, constant=False):
     frequencies = np.stack(np.unravel_index(np.arange(n), grid), axis=1)
     cells = np.zeros(grid, int) if constant else np.arange(n).reshape(grid)
     f = cells.max() + 1
-    return LayerSpectrum(
-        name=name, kind="Conv2d", weight_shape=(5, 3, 3, 3), input_size=grid, grid=grid, frequencies=frequencies[:f],
+    return LayerSingularValues(
+        name=name, layer_type="Conv2d", weight_shape=(5, 3, 3, 3), input_size=grid, grid=grid,
+        frequencies=frequencies[:f],
         cells=cells, multiplicity=np.bincount(cells.reshape(-1)), accuracy="exact", exact=exact, note="a note",
         distinct=-np.sort(-np.random.default_rng(seed).uniform(0.5, 2, (f, r)), axis=1),
     )  # fmt: skip
 
 
 def model(*layers):
-    return ModelSpectrum("net $x^$", (3, 9, 8), {each.name: each for each in layers}, (), {})
+    return SingularValues(model="net $x^$", input_size=(3, 9, 8), layers={each.name: each for each in layers})
 
 
 def test_the_curve_goes_through_all_values_in_descending_order():
@@ -115,9 +118,9 @@ def test_a_model_has_a_summary_and_a_panel_per_layer():
 
 def test_a_deep_model_shows_the_first_the_last_and_some_between():
     deep = model(*(layer((4, 5), name=f"block.{i}") for i in range(30)))
-    titles = [axes.get_title() for axes in plots.plot_model_spectrum(deep, max_layers=4).axes]
+    titles = [axes.get_title() for axes in singular_values.plot(deep, max_layers=4).axes]
     assert [title for title in titles if title] == ["block.0", "block.10", "block.19", "block.29"]
     with pytest.raises(ValueError, match="max_layers=0"):
-        plots.plot_model_spectrum(deep, max_layers=0)
+        singular_values.plot(deep, max_layers=0)
     with pytest.raises(ValueError, match="expected at least one layer"):
-        plots.plot_model_spectrum(model())
+        singular_values.plot(model())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,16 +153,17 @@ def test_extreme_logits_stay_finite():
     assert torch.isfinite(out).all() and out[0, 0] < -9e4  # where the mean of the softmax rounds to zero
 
 
+@pytest.mark.filterwarnings("ignore:precision=.*no fast instructions")
 def test_every_measurement_takes_it(make_net, make_images):
     pixels_in = ff.NormalizedModel(make_net(), mean=(0.5, 0.4, 0.6), std=(0.2, 0.25, 0.3)).eval()
     images, labels = make_images(pixels_in, n=6)
     model = ff.PostAveraging(pixels_in, radius=0.5, directions=2)
     assert ff.heatmap(model, images, labels, eps=2.0, size=3).error.shape == (3, 3)
-    assert ff.gradient_heatmap(model, images, labels, eps=2.0, size=3).power.shape == (3, 3)
+    assert ff.adversarial_spectrum(model, images, labels, attack=ff.FGSM(0.05)).seen == 6
     assert ff.filter_curve(model, images, labels, bandwidths=(3, 9), precision="bf16").n_images == 6
     other = ff.PostAveraging(pixels_in, radius=0.6, directions=2)
     first = ff.filter_curve(model, images, labels, bandwidths=(3,), shard=(0, 2))
-    with pytest.raises(ValueError, match="shards of one model"):
+    with pytest.raises(ValueError, match="different weights"):
         first + ff.filter_curve(other, images, labels, bandwidths=(3,), shard=(1, 2))
     with pytest.raises(ValueError, match="first convolution runs 13 times"):  # each time on other points
         near = ff.PostAveraging(pixels_in.net, radius=1e-3, directions=2)
@@ -265,16 +268,59 @@ def test_shards_merge_and_files_come_back(setting, tmp_path):
     parts = [ff.post_averaging_curve(net, images, labels, shard=(i, 2), batch_size=3, **options) for i in (0, 1)]
     (parts[1] + parts[0]).save(tmp_path / "p.npz")
     loaded = ff.load(tmp_path / "p.npz")
-    assert isinstance(loaded, ff.PostAveragingCurve) and loaded.radii == (1.0, 4.0) and loaded.forwards == 13
-    for name in loaded._ARRAYS:
+    assert type(loaded) is type(whole) and loaded.radii.tolist() == [1.0, 4.0] and loaded.forwards == 13
+    for name in ("image_ids", "labels", "predicted", "predicted_attacked", "averaged", "averaged_attacked"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(whole, name))
     frame = loaded.to_dataframe()
     assert frame["attacked_count"].tolist() == [13, 13] and "recovered_to" in frame
-    assert len(loaded.plot().axes) == 1
-    with pytest.raises(ValueError, match="different images, 13 are in both"):
+    figure = loaded.plot()
+    assert len(figure.axes) == 1 and loaded.plot(ax=figure.axes[0]) is figure
+    with pytest.raises(ValueError, match="different images, 13 image ids are in both"):
         whole + whole
-    with pytest.raises(ValueError, match="the same radii"):
-        parts[0] + ff.post_averaging_curve(net, images, labels, shard=(1, 2), **options | {"radii": (1.0,)})
+    one, other = (ff.post_averaging_curve(net, images, labels, **{**options, "radii": (r,)}) for r in (4.0, 1.0))
+    np.testing.assert_array_equal((one + other).averaged_attacked, whole.averaged_attacked)
+    with pytest.raises(ValueError, match="differ in both"):
+        parts[0] + ff.post_averaging_curve(net, images, labels, shard=(1, 2), **{**options, "radii": (1.0,)})
+    for change in ({"attack": ff.FGSM(0.03)}, {"directions": 3}, {"sampling": "ball"}, {"include_original": False}):
+        with pytest.raises(ValueError, match="expected two results with the same"):
+            parts[0] + ff.post_averaging_curve(net, images, labels, shard=(1, 2), **{**options, **change})
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_memory_that_runs_out_models_in_place_and_low_precision(make_net, make_images, adaptive):
+    net = make_net()
+    images, labels = make_images(net, n=9)
+    most = [99]
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            if len(x) > most[0]:
+                raise torch.OutOfMemoryError("too large")
+            return self.net(x.sub_(0.1))
+
+    attack = ff.PGD(0.02, steps=2)
+    options: dict[str, Any] = {"radii": (0.5, 2.0), "attack": attack, "directions": 2, "adaptive": adaptive}
+    before = images.clone()
+    whole = ff.post_averaging_curve(Small().eval(), images, labels, **options)
+    most[0] = 3
+    small = ff.post_averaging_curve(Small().eval(), images, labels, **options)
+    plain = ff.NormalizedModel(net, mean=[0.1] * 3, std=[1.0] * 3).eval()
+    wanted = ff.post_averaging_curve(plain, images, labels, **options)
+    for other in (small, wanted):
+        np.testing.assert_array_equal(other.averaged, whole.averaged)
+        np.testing.assert_array_equal(other.averaged_attacked, whole.averaged_attacked)
+    assert torch.equal(images, before)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for normalised in (False, True):
+            low = ff.post_averaging_curve(plain, images, labels, precision="bf16", normalised=normalised, **options)
+            assert low.n_images == 9
+            with pytest.raises(ValueError, match="precision"):
+                low + wanted
 
 
 def test_curves_that_cannot_be_measured_are_refused(setting):

@@ -15,6 +15,11 @@ from safetensors.torch import save_file
 
 import fastfreq as ff
 
+# networks of chance on labels of chance
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the model is right on"),
+    pytest.mark.filterwarnings("ignore:the map is flat"),
+]
 SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "reproductions"
 NETS = """
 from torch import nn

@@ -5,6 +5,7 @@ import pytest
 import torch
 from networks import residual_network
 from torch import nn
+from torch.nn.utils import prune
 
 import fastfreq as ff
 from fastfreq.layers.residual import find_blocks
@@ -86,7 +87,7 @@ def test_blocks_of_resnet_shapes_stand_behind_their_branch(tmp_path):
     assert names[names.index("3.3.branch.3") + 2] == "3.3.branch: branch + shortcut"
     assert len(result.table()) == len(names)
     plain = ff.bottleneck(net, input_size=(3, 16, 16))
-    assert plain.parameter_norm == result.parameter_norm and plain.layers == result.layers
+    assert plain.squared_parameter_norm == result.squared_parameter_norm and plain.layers == result.layers
     result.save(tmp_path / "kept.npz")
     assert ff.load(tmp_path / "kept.npz").blocks == result.blocks
     assert "branch + shortcut" in " ".join(label.get_text() for label in result.plot().axes[0].get_xticklabels())
@@ -113,6 +114,37 @@ def test_what_is_no_block_is_named():
 
     with pytest.raises(ValueError, match="residual=False"):
         ff.bottleneck(ready(Untraceable()), input_size=(2, 5, 4), residual=True)
+
+
+class Sum(nn.Module):
+    def __init__(self, add, *convolutions):
+        super().__init__()
+        self.add, self.convolutions = add, nn.ModuleList(convolutions)
+
+    def forward(self, x):
+        return self.add(x, *self.convolutions)
+
+
+def test_a_sum_with_a_factor_or_a_hook_is_no_block():
+    hooked = conv(2, 2)
+    hooked.register_forward_hook(lambda _module, _x, y: 3 * y)
+    for add, layer, reason in (
+        (lambda x, c: torch.add(x, c(x), alpha=3), conv(2, 2), "other arguments than what it adds"),
+        (lambda x, c: x + c(x), hooked, "do not meet"),
+    ):
+        result = ff.bottleneck(ready(nn.Sequential(conv(2, 2), Sum(add, layer))), input_size=(2, 5, 4), residual=True)
+        assert not result.blocks and any(reason in words for _, _, words in result.spectrum.skipped)
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["plain", "pruned"])
+def test_a_layer_that_is_called_twice_counts_twice(pruned):
+    inner = prune.l1_unstructured(conv(2, 2), "weight", 0.3) if pruned else conv(2, 2)
+    net = ready(nn.Sequential(Sum(lambda x, c: x + c(torch.relu(c(x))), inner)))
+    layer = net[0].convolutions[0]
+    result = ff.bottleneck(net, input_size=(2, 5, 4), residual=True, accuracy="exact")
+    matrix = dense(lambda x: x + layer(layer(x)), 2, (5, 4))
+    values = np.sort(result.spectrum[result.blocks[1]].values.reshape(-1))[::-1]
+    np.testing.assert_allclose(values, np.linalg.svd(matrix, compute_uv=False), atol=2e-7 * values[0])
 
 
 class ConvNeXtBlock(nn.Module):

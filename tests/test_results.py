@@ -15,20 +15,6 @@ def pair(make_net, make_images):
     return [ff.heatmap(m, images, labels, eps=1.5, metrics=("loss",), layers=["stem"]) for m in (net, other)]
 
 
-def test_a_saved_map_comes_back_whole(pair, tmp_path):
-    result = pair[0]
-    result.save(tmp_path / "map.npz")
-    back = ff.load(tmp_path / "map.npz")
-    assert isinstance(back, ff.HeatmapResult)
-    for name in ("convention", "eps", "seed", "shape", "size", "details"):
-        assert getattr(back, name) == getattr(result, name)
-    for name in ("error", "low", "high", "count", "effective_eps", "labels", "image_ids"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(result, name))
-    np.testing.assert_array_equal(back.metric("loss"), result.metric("loss"))
-    np.testing.assert_array_equal(back.layer("stem", "cosine"), result.layer("stem", "cosine"))
-    assert [p.name for p in tmp_path.iterdir()] == ["map.npz"]  # no temporary file is left
-
-
 def test_files_that_are_no_results_are_refused(tmp_path, pair):
     with pytest.raises(FileNotFoundError, match="found no file"):
         ff.load(tmp_path / "nothing.npz")
@@ -41,7 +27,7 @@ def test_files_that_are_no_results_are_refused(tmp_path, pair):
     np.savez(tmp_path / "pickle.npz", fastfreq=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False|damaged"):
         ff.load(tmp_path / "pickle.npz")
-    store.write_arrays(tmp_path / "part.npz", "heatmap", {"metrics": [], "layers": []}, {})
+    store.write_arrays(tmp_path / "part.npz", "heatmap", {"fields": {}}, {})
     with pytest.raises(ValueError, match="damaged"):
         ff.load(tmp_path / "part.npz")
     pair[0].save(tmp_path / "good.npz")
@@ -54,8 +40,7 @@ def test_files_that_are_no_results_are_refused(tmp_path, pair):
 def test_comparison_counts_discordant_images(pair):
     first, second = pair
     comparison = first.compare(second)
-    a = np.unpackbits(first.wrong, axis=1, count=30).astype(bool)
-    b = np.unpackbits(second.wrong, axis=1, count=30).astype(bool)
+    a, b = first.wrong.unpack(), second.wrong.unpack()
     np.testing.assert_array_equal(comparison.only_first, first.to_map((a & ~b).sum(axis=1)))
     np.testing.assert_array_equal(comparison.only_second, first.to_map((b & ~a).sum(axis=1)))
     np.testing.assert_allclose(comparison.difference, second.error - first.error, atol=1e-12)
@@ -69,12 +54,8 @@ def test_only_the_same_measurement_is_compared_or_merged(make_net, make_images, 
     net = make_net()
     images, labels = make_images(net, n=30)
     other = ff.heatmap(net, images, labels, eps=1.0)
-    with pytest.raises(ValueError, match="with the same eps, got 1.5 and 1.0"):
+    with pytest.raises(ValueError, match="of the same eps"):
         pair[0].compare(other)
-    with pytest.raises(ValueError, match="30 image ids are in both"):
-        other + other
-    with pytest.raises(ValueError, match="one model, got different weights"):
-        pair[0] + pair[1]
     left = ff.heatmap(net, images[:5], labels[:5], eps=1.0, frequencies=[(0, 0)])
     right = ff.heatmap(net, images[5:], labels[5:], eps=1.0, frequencies=[(0, 1), (1, 1)], first_image=5)
     with pytest.raises(ValueError, match="differ in both"):

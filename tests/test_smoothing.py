@@ -27,13 +27,13 @@ def test_smoothing_multiplies_every_frequency(rho):  # F4
     weight[..., 1:-1, 1:-1] = rng.normal(size=(4, 3, 5, 7))  # a rim of zeros: no boundary
     layer = conv(weight)
     for boundary in ("symm", "zero"):
-        smoothed = ff.smooth_kernels(layer, rho, boundary=boundary).weight.detach().numpy()
+        smoothed = ff.layers.smooth_kernels(layer, rho, boundary=boundary).weight.detach().numpy()
         u, v = (2 * np.pi * np.fft.fftfreq(n) for n in (32, 41))
         response = 1 + 2 * rho * (np.cos(u)[:, None] + np.cos(v)) + 4 * rho * np.cos(u)[:, None] * np.cos(v)
         before, after = (np.fft.fft2(w, s=(32, 41)) for w in (weight, smoothed))
         np.testing.assert_allclose(after, response * before, atol=1e-12)
         np.testing.assert_allclose(
-            ff.smoothing_response(np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1), rho), response, atol=1e-14
+            ff.layers.smoothing_response(np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1), rho), response, atol=1e-14
         )
     np.testing.assert_array_equal(layer.weight.detach(), weight)
 
@@ -44,25 +44,25 @@ def test_smoothing_is_the_published_convolution(boundary, scipy_boundary, shape)
     weight = np.random.default_rng(0).normal(size=(2, 3, *shape))
     mask = np.array([[0.3, 0.3, 0.3], [0.3, 1, 0.3], [0.3, 0.3, 0.3]])
     wanted = [[signal.convolve2d(w, mask, mode="same", boundary=scipy_boundary) for w in row] for row in weight]
-    found = ff.smooth_kernels(conv(weight), 0.3, boundary=boundary).weight.detach().numpy()
+    found = ff.layers.smooth_kernels(conv(weight), 0.3, boundary=boundary).weight.detach().numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-14)
     constant = conv(np.full((1, 1, *shape), 2.5))
-    kept = ff.smooth_kernels(constant, 0.3, normalise=True).weight.detach()
+    kept = ff.layers.smooth_kernels(constant, 0.3, normalise=True).weight.detach()
     np.testing.assert_allclose(kept, 2.5)
 
 
 def test_layers_are_chosen_by_name(make_net):
     net = make_net()
     for layers, changed in (("first", {"stem"}), ("all", {"stem", "body"}), (["body"], {"body"})):
-        smoothed = ff.smooth_kernels(net, 0.5, layers=layers)
+        smoothed = ff.layers.smooth_kernels(net, 0.5, layers=layers)
         differs = {n for n, p in net.named_parameters() if not torch.equal(p, smoothed.get_parameter(n))}
         assert differs == {f"{name}.weight" for name in changed}
     tied = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
     tied[1].weight = tied[0].weight
-    once = ff.smooth_kernels(tied[0], 0.5).weight
-    torch.testing.assert_close(ff.smooth_kernels(tied, 0.5, layers="all")[1].weight, once)
+    once = ff.layers.smooth_kernels(tied[0], 0.5).weight
+    torch.testing.assert_close(ff.layers.smooth_kernels(tied, 0.5, layers="all")[1].weight, once)
     transposed = nn.ConvTranspose2d(2, 5, 3)
-    assert ff.smooth_kernels(transposed, 0.5).weight.shape == (2, 5, 3, 3)
+    assert ff.layers.smooth_kernels(transposed, 0.5).weight.shape == (2, 5, 3, 3)
 
 
 def test_high_frequency_share_is_that_of_the_fourier_series():
@@ -73,19 +73,21 @@ def test_high_frequency_share_is_that_of_the_fourier_series():
     for cutoff in (0.25, 0.11):
         edge = np.where(np.isclose(k, cutoff), 0.5, k < cutoff)  # a cell on the border belongs half to either side
         wanted = 1 - (power * edge[:, None] * edge).sum() / power.sum()
-        found = ff.kernel_high_frequency(conv(weight), cutoff=cutoff)
+        found = ff.layers.kernel_high_frequency(conv(weight), cutoff=cutoff)
         assert found == {"Conv2d": pytest.approx(wanted, abs=3e-5)}
-        assert ff.kernel_high_frequency(conv(weight[..., :1, :1]), cutoff=cutoff)["Conv2d"] == pytest.approx(
+        assert ff.layers.kernel_high_frequency(conv(weight[..., :1, :1]), cutoff=cutoff)["Conv2d"] == pytest.approx(
             1 - (2 * cutoff) ** 2
         )
 
 
 def test_smoothing_lowers_the_high_frequency_share(make_net):
     net = make_net()
-    before, after = (ff.kernel_high_frequency(m) for m in (net, ff.smooth_kernels(net, 0.2, layers="all")))
+    before, after = (
+        ff.layers.kernel_high_frequency(m) for m in (net, ff.layers.smooth_kernels(net, 0.2, layers="all"))
+    )
     assert list(before) == ["stem", "body"] and all(after[name] < before[name] for name in before)
-    assert list(ff.kernel_high_frequency(net, layers="first")) == ["stem"]
-    assert np.isnan(ff.kernel_high_frequency(conv(np.zeros((1, 1, 3, 3))))["Conv2d"])
+    assert list(ff.layers.kernel_high_frequency(net, layers="first")) == ["stem"]
+    assert np.isnan(ff.layers.kernel_high_frequency(conv(np.zeros((1, 1, 3, 3))))["Conv2d"])
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (5, 2), (1, 4)], ids=str)
@@ -94,7 +96,7 @@ def test_penalty_is_a_weighted_sum_of_cosine_coefficients(shape):
     p, q = (np.arange(n) / n for n in shape)
     factor = 4 - 2 * np.cos(np.pi * p)[:, None] - 2 * np.cos(np.pi * q)
     wanted = (factor * fft.dctn(weight, axes=(2, 3), norm="ortho") ** 2).sum()
-    assert ff.KernelSmoothnessPenalty(conv(weight))().item() == pytest.approx(wanted)
+    assert ff.layers.KernelSmoothnessPenalty(conv(weight))().item() == pytest.approx(wanted)
 
 
 def test_penalty_with_diagonals_counts_every_pair_once():
@@ -107,40 +109,40 @@ def test_penalty_with_diagonals_counts_every_pair_once():
         for b in cells[i + 1 :]
         if max(abs(a[0] - b[0]), abs(a[1] - b[1])) == 1
     )
-    assert ff.KernelSmoothnessPenalty(conv(weight), neighbours=8)().item() == pytest.approx(wanted)
+    assert ff.layers.KernelSmoothnessPenalty(conv(weight), neighbours=8)().item() == pytest.approx(wanted)
 
 
 def test_penalty_smooths_in_training(make_net):
     net = make_net()
-    penalty = ff.KernelSmoothnessPenalty(net, layers="all")
-    before = ff.kernel_high_frequency(net)
+    penalty = ff.layers.KernelSmoothnessPenalty(net, layers="all")
+    before = ff.layers.kernel_high_frequency(net)
     start = penalty().item()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     for _ in range(5):
         optimizer.zero_grad()
         penalty().backward()
         optimizer.step()
-    after = ff.kernel_high_frequency(net)
+    after = ff.layers.kernel_high_frequency(net)
     assert penalty().item() < 0.5 * start and all(after[name] < before[name] for name in before)
 
 
 def test_what_cannot_be_smoothed_is_refused(make_net):
     net = make_net()
     with pytest.raises(ValueError, match="such as stem, body; got \\['head'\\]"):
-        ff.smooth_kernels(net, 0.1, layers=["head"])
+        ff.layers.smooth_kernels(net, 0.1, layers=["head"])
     with pytest.raises(ValueError, match="'first', 'all' or a list of names, got 'stem'"):
-        ff.smooth_kernels(net, 0.1, layers="stem")
+        ff.layers.smooth_kernels(net, 0.1, layers="stem")
     with pytest.raises(ValueError, match="Linear has none"):
-        ff.kernel_high_frequency(net.head)
+        ff.layers.kernel_high_frequency(net.head)
     with pytest.raises(ValueError, match="`boundary` of"):
-        ff.smooth_kernels(net, 0.1, boundary="wrap")
+        ff.layers.smooth_kernels(net, 0.1, boundary="wrap")
     with pytest.raises(ValueError, match="finite `rho`"):
-        ff.smooth_kernels(net, float("nan"))
+        ff.layers.smooth_kernels(net, float("nan"))
     with pytest.raises(ValueError, match="computed from others; remove"):
-        ff.smooth_kernels(parametrizations.weight_norm(nn.Conv2d(1, 1, 3)), 0.1)
+        ff.layers.smooth_kernels(parametrizations.weight_norm(nn.Conv2d(1, 1, 3)), 0.1)
     with pytest.raises(ValueError, match="`cutoff` between"):
-        ff.kernel_high_frequency(net, cutoff=0.5)
+        ff.layers.kernel_high_frequency(net, cutoff=0.5)
     with pytest.raises(ValueError, match="1 x 1 only"):
-        ff.KernelSmoothnessPenalty(nn.Sequential(nn.Conv2d(1, 2, 1)))
+        ff.layers.KernelSmoothnessPenalty(nn.Sequential(nn.Conv2d(1, 2, 1)))
     with pytest.raises(ValueError, match="4 or 8"):
-        ff.KernelSmoothnessPenalty(net, neighbours=6)
+        ff.layers.KernelSmoothnessPenalty(net, neighbours=6)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from fastfreq.core.loading import load
-from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
-from fastfreq.layers.singular_values import singular_values
+from fastfreq.layers.layer_singular_values import LayerSingularValues
+from fastfreq.layers.singular_values import SingularValues, singular_values
+from fastfreq.results.registry import load
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def made(distinct, cells, frequencies, *, exact=True, accuracy="exact", name="co
     """A layer's spectrum from its arrays alone."""
     cells = np.asarray(cells)
     distinct = np.asarray(distinct, dtype=np.float64)
-    return LayerSpectrum(
-        name=name, kind="Conv2d", weight_shape=(4, 3, 3, 3), input_size=cells.shape, grid=cells.shape,
+    return LayerSingularValues(
+        name=name, layer_type="Conv2d", weight_shape=(4, 3, 3, 3), input_size=cells.shape, grid=cells.shape,
         frequencies=np.asarray(frequencies), cells=cells, multiplicity=np.bincount(cells.reshape(-1)),
         distinct=distinct, accuracy=accuracy, exact=exact, note="",
     )  # fmt: skip
@@ -175,7 +175,7 @@ def shard(*names, execution=("a", "b", "c"), **changes):
     layers = {name: made([[2.0, 1.0]], [[0]], [(0, 0)], name=name) for name in names}
     skipped = tuple((name, "Conv2d", "in another shard") for name in execution if name not in names)
     fields = {"model": "Net", "input_size": (3, 8, 8), "details": {"accuracy": "exact"}, **changes}
-    return ModelSpectrum(layers=layers, skipped=(*skipped, ("fc", "Linear", "linear")), execution=execution, **fields)
+    return SingularValues(layers=layers, skipped=(*skipped, ("fc", "Linear", "linear")), execution=execution, **fields)
 
 
 def test_shards_add_up_in_order_of_execution():
@@ -188,7 +188,12 @@ def test_shards_add_up_in_order_of_execution():
 def test_shards_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match=r"different layers, 1 are in both \(the first: b\)"):
         shard("a", "b") + shard("b", "c")
-    for name, other in (("model", "Other"), ("input_size", (3, 9, 9)), ("details", {}), ("execution", ("a",))):
+    for name, other in (
+        ("model", "Other"),
+        ("input_size", (3, 9, 9)),
+        ("settings", {"padding": "x"}),
+        ("execution", ("a",)),
+    ):
         with pytest.raises(ValueError, match=f"the same {name}"):
             shard("a") + shard("b", **{name: other})
 

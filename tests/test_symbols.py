@@ -1,5 +1,6 @@
 """Symbols of convolutions against the dense matrices of the layers themselves, in float64."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import fastfreq as ff
 from fastfreq.layers._values import distinct_values
 from fastfreq.layers.singular_values import singular_values
 from fastfreq.layers.symbols import conv_symbols_of
@@ -158,6 +160,99 @@ def test_depthwise_is_the_modulus_of_each_filters_transform():
     found = singular_values(layer, input_size=(6, 7)).values
     transforms = np.abs(np.fft.fft2(layer.weight.detach().numpy()[:, 0], s=(6, 7)))
     np.testing.assert_allclose(found, -np.sort(-transforms.transpose(1, 2, 0), axis=2), atol=1e-12)
+
+
+@pytest.mark.parametrize("accuracy", ["exact", "high", "fast"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(5, 5, 3, groups=5),
+        nn.Conv2d(5, 10, (2, 5), groups=5, stride=2),
+        nn.Conv2d(4, 4, 7, groups=4, dilation=2),
+        nn.Conv2d(1, 6, 3),
+        nn.ConvTranspose2d(6, 6, 4, groups=6, stride=2),
+        nn.Conv3d(3, 3, 3, groups=3, stride=(1, 2, 2)),
+        nn.Conv1d(3, 3, 9, groups=3),
+    ],
+    ids=str,
+)
+def test_matrices_of_one_row_or_column_have_their_length(layer, accuracy):
+    layer = seeded(layer)
+    size = (6, 8, 10)[: layer.weight.ndim - 2]
+    symbols = conv_symbols_of(layer, input_size=size, padding="circular")
+    waves = symbols.frequencies.numpy() / np.array(symbols.grid) @ symbols.offsets.numpy().T
+    matrices = np.einsum("ft,gtab->fgab", np.exp(2j * np.pi * waves), symbols.taps.detach().numpy())
+    truth = -np.sort(-np.linalg.svd(matrices, compute_uv=False).reshape(len(matrices), -1))
+    found = distinct_values(symbols, accuracy)
+    assert np.abs(found - truth).max() <= (1e-6 if accuracy == "fast" else 1e-14) * truth.max()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_wrapped_taps_of_float32_are_summed_in_float64(transposed):
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer = seeded(kind(3, 4, (7, 5), bias=False)).float()
+    truth = np.linalg.svd(periodic_dense(copy.deepcopy(layer).double(), (4, 3)), compute_uv=False)
+    found, _ = all_values(layer, (4, 3), padding="circular")
+    assert np.abs(found - truth).max() <= 1e-13 * truth[0]
+    norm = ff.spectral_norm(layer, input_size=(4, 3), padding="circular")
+    assert norm.dtype == torch.float32
+    norm.backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+def test_folded_batch_norms_are_exact_in_float32_too():
+    layer = seeded(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular", bias=False)).float()
+    norm = nn.BatchNorm2d(4).eval()
+    nn.init.uniform_(norm.running_var, 0.3, 3.0)
+    nn.init.uniform_(norm.weight, 0.3, 3.0)
+    truth = np.linalg.svd(_folded(copy.deepcopy(layer).double(), copy.deepcopy(norm).double()), compute_uv=False)
+    symbols = conv_symbols_of(layer, input_size=(4, 5), batch_norm=norm)
+    values = distinct_values(symbols, "exact")[symbols.cells.numpy()]
+    np.testing.assert_allclose(np.sort(values.reshape(-1)), np.sort(truth), atol=1e-13)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
+def test_layers_taken_as_circular_do_not_claim_to_be_exact(mode):
+    layer = seeded(nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode, bias=False))
+    result = singular_values(layer, input_size=(6, 7), padding="circular")
+    assert abs(result.norm / np.linalg.norm(dense(layer, (6, 7)), 2) - 1) > 1e-3
+    assert not result.exact and result.other_padding and "taken as circular" in result.note
+    inside = seeded(nn.Conv2d(3, 4, 2, stride=2, padding_mode=mode, bias=False))
+    truth = np.linalg.norm(dense(inside, (6, 8)), 2)
+    for padding in (None, "circular"):
+        result = singular_values(inside, input_size=(6, 8), padding=padding)
+        assert result.exact and result.note == "" and abs(result.norm / truth - 1) < 1e-7
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        return torch.nn.functional.conv2d(x, self.weight - self.weight.mean(), self.bias)
+
+
+def test_layers_that_do_more_to_their_weight_are_refused():
+    with pytest.raises(TypeError, match="Standardised has another"):
+        conv_symbols_of(Standardised(3, 4, 3), input_size=(6, 6))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.utils.weight_norm, nn.utils.spectral_norm, lambda layer: nn.utils.prune.l1_unstructured(layer, "weight", 0.5)],
+)
+def test_weights_that_hooks_make_are_those_of_the_next_forward_pass(wrap):
+    torch.manual_seed(0)
+    layer = wrap(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular", bias=False)).double().eval()
+    layer(torch.zeros(1, 3, 6, 7, dtype=torch.float64))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.rand_like(parameter))
+    found = singular_values(layer, input_size=(6, 7), accuracy="exact").norm
+    norm = ff.spectral_norm(layer, input_size=(6, 7))
+    exact = ff.layers.zero_padded_norm(layer, input_size=(6, 7))
+    (norm + exact).backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in layer.parameters())
+    truth = np.linalg.norm(dense(layer, (6, 7)), 2)
+    np.testing.assert_allclose([found, float(norm.detach()), float(exact.detach())], truth, rtol=1e-9)
 
 
 def test_batch_norm_scales_output_channels():

@@ -9,13 +9,13 @@ import math
 import numpy as np
 import pytest
 
-from fastfreq.core.spectrum import LayerSpectrum
+from fastfreq.layers.layer_singular_values import LayerSingularValues, condition_text, spectrum_rows
 from fastfreq.results import tables
 
 
 def layer(values, *, accuracy="exact", exact=True):
-    return LayerSpectrum(
-        name="conv", kind="Conv2d", weight_shape=(4, 3, 3, 3), input_size=(8, 9), grid=(1, 2),
+    return LayerSingularValues(
+        name="conv", layer_type="Conv2d", weight_shape=(4, 3, 3, 3), input_size=(8, 9), grid=(1, 2),
         frequencies=np.zeros((1, 2), int), cells=np.zeros((1, 2), int), multiplicity=np.array([2]),
         distinct=np.array([values], dtype=np.float64), accuracy=accuracy, exact=exact, note="",
     )  # fmt: skip
@@ -34,11 +34,11 @@ def layer(values, *, accuracy="exact", exact=True):
     ],
 )
 def test_conditions_that_are_not_resolved_are_bounds(values, accuracy, text):
-    assert tables.condition_text(layer(values, accuracy=accuracy)) == text
+    assert condition_text(layer(values, accuracy=accuracy)) == text
 
 
 def test_rows_of_spectra_mark_upper_bounds():
-    head, rows = tables.spectrum_rows([layer((2, 1)), layer((2, 1), exact=False)])
+    head, rows = spectrum_rows([layer((2, 1)), layer((2, 1), exact=False)])
     assert rows[0] == ["conv", "Conv2d", "4 x 3 x 3 x 3", "8 x 9", "2", "2", "4", "4"]
     assert rows[1][head.index("norm")] == "<= 2"
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from wen2024_training import Claim, conclude, gaps, options, read_idx, train_as_chosen
 
-from fastfreq.core.bottleneck import BottleneckResult
 from fastfreq.layers.bottleneck import bottleneck
+from fastfreq.layers.bottleneck_result import Bottleneck
 from fastfreq.layers.cyclic import CyclicNet
 
 PUBLISHED = "28 x 28, 11 layers of 60 channels, lambda 0.005, beta 0.5; six values at frequency zero kept, no other"
@@ -35,7 +35,7 @@ def load(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
     )
 
 
-def strongest(result: BottleneckResult, layer: str) -> tuple[list[float], float]:
+def strongest(result: Bottleneck, layer: str) -> tuple[list[float], float]:
     """The singular values of a layer at frequency zero, and the largest one elsewhere."""
     spectrum = result.spectrum[layer]
     zero = ~spectrum.frequencies.any(axis=1)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from fastfreq import plots
-from fastfreq.core.bottleneck import BottleneckResult
+from fastfreq.layers.bottleneck_result import Bottleneck
 from fastfreq.layers.cyclic import CyclicNet
-from fastfreq.layers.ranks import decay_schedule, parameter_norm
+from fastfreq.layers.ranks import decay_schedule, squared_parameter_norm
 from fastfreq.plots.bottleneck import describe_kept
 from fastfreq.results import store
 
@@ -111,7 +111,7 @@ def train(
         inputs, targets = batch(generator)
         fit = loss(net(inputs), targets)
         penalty = decay_schedule(step, steps, decay=decay) if ramp else decay
-        (fit + penalty * parameter_norm(net)).backward()
+        (fit + penalty * squared_parameter_norm(net)).backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
@@ -222,7 +222,7 @@ class Claim(NamedTuple):
     holds: bool
 
 
-def gaps(result: BottleneckResult) -> tuple[str, bool]:
+def gaps(result: Bottleneck) -> tuple[str, bool]:
     """The gap of each middle layer, last value kept / first not kept, and whether all have one."""
     kept = [result.kept[layer] for layer in result.middle]
     return ", ".join(f"{k.gap:.2g}" if k.found else "none" for k in kept), all(k.found for k in kept)
@@ -241,7 +241,7 @@ def table(claims: Sequence[Claim]) -> str:
 def conclude(
     name: str,
     chosen: argparse.Namespace,
-    result: BottleneckResult,
+    result: Bottleneck,
     claims: Sequence[Claim],
     *,
     published: str,

@@ -22,6 +22,8 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq import plots
+from fastfreq.inputs.band_curves import BandCurve
+from fastfreq.plots import band_curves
 from fastfreq.results import store
 
 NATURAL = "natural"
@@ -39,9 +41,14 @@ PUBLIC_CODE = {
 }
 
 
-def rows(curve: ff.BandCurve, published: bool) -> list[dict[str, float | None]]:
+def question(curve: BandCurve) -> str:
+    """What is limited to a band: the images, or noise that is added to them."""
+    return "noise" if curve.kind == "noise_curve" else "filter"
+
+
+def rows(curve: BandCurve, published: bool) -> list[dict[str, float | None]]:
     """Accuracy with its interval at each bandwidth, published values beside it where there are any."""
-    key = (curve.shape[1], curve.question, curve.mask)
+    key = (curve.shape[1], question(curve), curve.mask)
     found = []
     for i, bandwidth in enumerate(curve.bandwidths.astype(int).tolist()):
         row: dict[str, float | None] = {"bandwidth": bandwidth}
@@ -62,7 +69,7 @@ def print_table(title: str, found: list[dict[str, float | None]]) -> None:
         print(f"{row['bandwidth']:5}{row['accuracy']:10.3f}{interval:>18}{beside[0]:>11}{beside[1]:>13}", flush=True)
 
 
-def curves(model: nn.Module, options: argparse.Namespace) -> list[ff.BandCurve]:
+def curves(model: nn.Module, options: argparse.Namespace) -> list[BandCurve]:
     """Low and high pass of every figure wanted."""
     data = ff.load_data(options.data, limit=options.limit, preprocessing=options.preprocessing)
     common = {"bandwidths": options.bandwidths, "progress": True}
@@ -99,7 +106,7 @@ def main() -> None:
         results[name] = curves(loaded.model, options)
         tables, single = {}, {}
         for curve in results[name]:
-            title = f"{curve.question} {curve.mask}"
+            title = f"{question(curve)} {curve.mask}"
             tables[title] = rows(curve, published=name == NATURAL)
             single |= {f"{title} {row['bandwidth']}": row["accuracy"] for row in tables[title]}
             print_table(f"{name}, {title}, {curve.n_images} images, clean {curve.clean_accuracy:.3f}", tables[title])
@@ -111,7 +118,7 @@ def main() -> None:
         print(f"{name}: low-pass noise of B = 3 hurts less than high-pass noise: {checked(single)}")
     header = {"images": options.limit, "norm": options.norm, "seed": options.seed}
     store.write_text(options.out / "figure1_and_5.json", json.dumps({**header, "networks": text}, indent=2) + "\n")
-    plots.save_png(plots.plot_band_curves(results), options.out / "curves.png")
+    plots.save_png(band_curves.plot_many(results), options.out / "curves.png")
 
 
 if __name__ == "__main__":

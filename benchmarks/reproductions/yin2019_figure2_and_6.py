@@ -28,7 +28,10 @@ import torch
 
 import fastfreq as ff
 from fastfreq import plots
-from fastfreq.inputs.corruptions import COMMON_CORRUPTIONS, common_corruption
+from fastfreq.inputs.corruption_report.result import CorruptionReport
+from fastfreq.inputs.corruption_sources import COMMON_CORRUPTIONS
+from fastfreq.inputs.spectra import Spectrum
+from fastfreq.plots import spectra as spectra_plots
 from fastfreq.results import store
 
 CORRUPTIONS = (*COMMON_CORRUPTIONS, "speckle_noise", "gaussian_blur")
@@ -42,22 +45,22 @@ PUBLISHED = {  # Figure 6: network -> slope k, residual sum of squares r
 }
 
 
-def figure2(images: torch.Tensor, corruptions: list[str], seed: int) -> dict[str, ff.SpectrumResult]:
+def figure2(images: torch.Tensor, corruptions: list[str], seed: int) -> dict[str, Spectrum]:
     """Mean magnitudes of the images and of what each corruption of severity 3 changes."""
     found = {"images": ff.image_spectrum(images)}
     for name in corruptions:
-        found[name] = ff.difference_spectrum(images, common_corruption(name, 3, seed=seed), name=name)
+        found[name] = ff.difference_spectrum(images, ff.common_corruption(name, 3, seed=seed), name=name)
         print(f"{name}: {exponent(found[name])}", flush=True)
     return found
 
 
-def exponent(result: ff.SpectrumResult) -> str:
+def exponent(result: Spectrum) -> str:
     """The power law of a spectrum, in words."""
     fit = result.slope()
     return f"falls as 1 / f^{fit.alpha:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
 
 
-def figure6(report: ff.CorruptionReport, name: str) -> dict[str, Any]:
+def figure6(report: CorruptionReport, name: str) -> dict[str, Any]:
     """Slope and residual beside the published ones, and the figures of every corruption."""
     fit = report.fit()
     k, r = PUBLISHED.get(name, (None, None))
@@ -75,7 +78,7 @@ def figure6(report: ff.CorruptionReport, name: str) -> dict[str, Any]:
     }
 
 
-def checked(report: ff.CorruptionReport, images: ff.SpectrumResult) -> dict[str, bool]:
+def checked(report: CorruptionReport, images: Spectrum) -> dict[str, bool]:
     """The published claims that can be checked, by name."""
     share = dict(zip(report.corruptions, report.high_fraction.tolist(), strict=True))
     gain = dict(zip(report.corruptions, report.gain_interval()[1].tolist(), strict=True))
@@ -123,7 +126,7 @@ def main() -> None:
         report.save(options.out / f"figure6_{name}.npz")
         plots.save_png(report.plot(), options.out / f"figure6_{name}.png")
     store.write_text(options.out / "figure2_and_6.json", json.dumps(text, indent=2) + "\n")
-    plots.save_png(plots.plot_spectra(spectra), options.out / "figure2.png")
+    plots.save_png(spectra_plots.plot_many(spectra), options.out / "figure2.png")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ import numpy as np
 
 import fastfreq as ff
 from fastfreq import plots
+from fastfreq.inputs.heatmap import Heatmap
+from fastfreq.plots import heatmap as heatmap_plots
 from fastfreq.results import store
 from fastfreq.vocabulary import fourier
 
 
-def bands(result: ff.HeatmapResult) -> dict[str, float]:
+def bands(result: Heatmap) -> dict[str, float]:
     """Mean error at the lowest (radius up to 1), middle and highest frequencies of a map."""
     radius = fourier.radius(fourier.centred_grid(result.size), result.shape[1:])
     n = min(result.size)
@@ -56,8 +58,8 @@ def main() -> None:
         print(name, figures[name], flush=True)
     text = {"images": options.limit, "eps": options.eps, "networks": figures}
     store.write_text(options.out / "figure3.json", json.dumps(text, indent=2) + "\n")
-    plots.save_png(plots.plot_heatmaps(results), options.out / "maps.png")
-    plots.save_png(plots.plot_radial(results), options.out / "radial.png")
+    plots.save_png(heatmap_plots.plot_many(results), options.out / "maps.png")
+    plots.save_png(heatmap_plots.plot_radial(results), options.out / "radial.png")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import fastfreq as ff
 from fastfreq import plots
+from fastfreq.inputs.adversarial_spectrum import AdversarialSpectrum
+from fastfreq.plots import spectra as spectra_plots
 from fastfreq.results import store
 from fastfreq.vocabulary import fourier, statistics
 
@@ -30,7 +32,7 @@ def attacks(eps: float, eps_l2: float, steps: int) -> dict[str, ff.FGSM | ff.PGD
     return {"FGSM": ff.FGSM(eps), "PGD L-inf": ff.PGD(eps, steps=steps), "PGD L2": ff.PGD(eps_l2, "l2", steps=steps)}
 
 
-def figures(result: ff.SpectrumResult) -> dict[str, object]:
+def figures(result: AdversarialSpectrum) -> dict[str, object]:
     """Accuracy after the attack, the exponent, and how much of the magnitude is low, each beside white noise's."""
     low, high = statistics.wilson(result.seen - result.count, result.seen)
     found: dict[str, object] = {"accuracy": round(1 - result.count / result.seen, 3)}
@@ -48,7 +50,7 @@ def figures(result: ff.SpectrumResult) -> dict[str, object]:
     return found
 
 
-def checked(spectra: dict[str, ff.SpectrumResult]) -> bool | None:
+def checked(spectra: dict[str, AdversarialSpectrum]) -> bool | None:
     """Whether the natural network's exponent lies below the adversarial one's, intervals apart; None without both."""
     if not all(name in spectra and spectra[name].count > 1 for name in (NATURAL, ADVERSARIAL)):
         return None
@@ -67,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     text: dict[str, object] = {"images": options.limit, "eps": options.eps, "eps, L2": options.eps_l2}
     text["steps"] = options.steps
-    drawn: dict[str, ff.SpectrumResult] = {}
+    drawn: dict[str, AdversarialSpectrum] = {}
     models = {name: ff.load_model(spec, weights=weights).model for name, spec, weights in options.network}
     for title, attack in attacks(options.eps, options.eps_l2, options.steps).items():
         spectra = {}
@@ -79,7 +81,7 @@ def main() -> None:
         text[title] = {name: figures(result) for name, result in spectra.items()}
         text[title] |= {"reproduced": checked(spectra)}
     store.write_text(options.out / "figure7.json", json.dumps(text, indent=2) + "\n")
-    plots.save_png(plots.plot_spectra(drawn), options.out / "figure7.png")
+    plots.save_png(spectra_plots.plot_many(drawn), options.out / "figure7.png")
 
 
 if __name__ == "__main__":

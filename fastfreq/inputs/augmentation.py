@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastfreq.vocabulary import checks, fourier
+from fastfreq.vocabulary import checks, fourier, streams
 from fastfreq.vocabulary.conventions import Convention, resolve
 
 Spread = Literal["frequencies", "radii"]
 _KEYS = 1 << 62
-_SEED = 0x66617567  # of this module: keys that are image ids share no random number with noise or signs of seed 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +123,17 @@ class FourierAugmentation:
         """Frequency (n, 2), strength and signs (n, c) of each image; sign 0 for images that get no wave."""
         c, h, w = shape
         blocks = -(-(c + 3) // 256)  # whole groups of numbers are drawn for many images at once
-        uniform = kernels.gaussian_noise(keys, (16, 4, 4 * blocks), seed=_SEED).flatten(1).double()
+        domain = streams.domain("augmentation")
+        uniform = kernels.gaussian_noise(keys, (16, 4, 4 * blocks), seed=0, domain=domain).flatten(1).double()
         uniform = (1 + torch.erf(uniform / math.sqrt(2))) / 2
-        choices, cumulated = _choices((h, w), self.band, self.spread)
+        convention = resolve(self.convention)
+        choices, cumulated = _choices((h, w), self.band, self.spread, convention.phase_of)
         index = torch.searchsorted(torch.from_numpy(cumulated).to(keys.device), uniform[:, 0].contiguous(), right=True)
         frequencies = torch.from_numpy(choices).to(keys.device)[index.clamp_max(len(choices) - 1)]
         low, high = self._strengths
         strengths = (low + (high - low) * uniform[:, 1]).tolist()
         signs = torch.where(uniform[:, 3 : 3 + c] < 0.5, -1, 1).to(torch.int8)
-        mode = resolve(self.convention).signs
+        mode = convention.signs
         if mode == "image":
             signs = signs[:, :1].expand(-1, c)
         elif mode == "none":
@@ -142,9 +143,9 @@ class FourierAugmentation:
 
 @functools.lru_cache(maxsize=32)
 def _choices(
-    shape: tuple[int, int], band: tuple[float, float] | None, spread: Spread
+    shape: tuple[int, int], band: tuple[float, float] | None, spread: Spread, phase_of: fourier.PhaseOf
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The (f, 2) frequencies of a band, one of each pair k and -k, and their cumulated probabilities (f,)."""
+    """The (f, 2) frequencies of a band, that member of k and -k with the phase, and cumulated probabilities (f,)."""
     every, _ = fourier.unique_frequencies(shape)
     radii = fourier.radius(every, shape)
     low, high = (0.0, math.inf) if band is None else band
@@ -158,4 +159,4 @@ def _choices(
     if spread == "radii":
         rings = fourier.ring(chosen, shape)
         weights /= np.bincount(rings, weights)[rings]
-    return chosen, np.cumsum(weights) / weights.sum()
+    return fourier.oriented(chosen, shape, phase_of), np.cumsum(weights) / weights.sum()

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fastfreq.vocabulary import checks
+from fastfreq.engine.model_checks import logits_of
+from fastfreq.vocabulary import streams
 
 Sampling = Literal["shells", "sphere", "ball", "gaussian"]
 Average = Literal["probabilities", "logits"]
 
-_FIRST_DIRECTION = 1 << 62  # no image has such an id: directions share no random number with noise or random starts
 _SHELLS = (1 / 3, 2 / 3, 1.0)
 
 
@@ -62,9 +62,9 @@ class Points:
     def offsets(self, shape: tuple[int, int, int], device: torch.device) -> Tensor:
         """(k, c, h, w) float32 from the input to one point of each antithetic pair."""
         c, h, w = shape
-        ids = torch.arange(self.directions, device=device) + _FIRST_DIRECTION
+        ids = torch.arange(self.directions, device=device)
         more = 2 if self.sampling == "ball" else 0
-        noise = kernels.gaussian_noise(ids, (c + more, h, w), seed=self.seed)
+        noise = kernels.gaussian_noise(ids, (c + more, h, w), seed=self.seed, domain=streams.domain("post_averaging"))
         inside, outside = noise[:, :c], noise[:, c:, 0, 0]
         if self.sampling == "gaussian":
             return inside * (self.radius / math.sqrt(c * h * w))
@@ -170,7 +170,7 @@ class PostAveraging(nn.Module):
         moved = (images[None].float() + offsets[:, None]).flatten(0, 1).to(images.dtype)
         if images.is_contiguous(memory_format=torch.channels_last):
             moved = moved.contiguous(memory_format=torch.channels_last)
-        logits = checks.logits_of(self.model(moved)).float()
+        logits = logits_of(self.model(moved)).float()
         values = logits.log_softmax(dim=1) if self.average == "probabilities" else logits
         return self._joined(values.view(len(offsets), len(images), -1))
 

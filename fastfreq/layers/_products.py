@@ -6,12 +6,58 @@ Complex vectors are pairs of real rows: x of shape (f, 2, n) holds real and imag
 from __future__ import annotations
 
 import functools
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _CACHED = 1 << 19  # numbers that stay in a cache
+
+
+class Operator(Protocol):
+    """A(k) at some frequencies, real and imaginary parts of vectors one after the other.
+
+    Attributes:
+        shape: (f, a, b) at first; `keep` does not change it.
+        dtype: of the vectors.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: torch.dtype
+
+    def apply(self, x: Tensor) -> Tensor:
+        """A x, (f, 2, a) from (f, 2, b)."""
+        ...
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^H y, (f, 2, b) from (f, 2, a)."""
+        ...
+
+    def keep(self, alive: Tensor) -> None:
+        """Forget the other frequencies."""
+        ...
+
+
+class Tall:
+    """An operator, or its adjoint if that has fewer columns."""
+
+    def __init__(self, operator: Operator) -> None:
+        f, a, b = operator.shape
+        self.operator, self.turned = operator, b > a
+        self.shape, self.dtype = (f, max(a, b), min(a, b)), operator.dtype
+
+    def apply(self, x: Tensor) -> Tensor:
+        """(f, 2, max(a, b)) from (f, 2, min(a, b))."""
+        return self.operator.adjoint(x) if self.turned else self.operator.apply(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(f, 2, min(a, b)) from (f, 2, max(a, b))."""
+        return self.operator.apply(y) if self.turned else self.operator.adjoint(y)
+
+    def keep(self, alive: Tensor) -> None:
+        """Forget the other frequencies."""
+        self.operator.keep(alive)
 
 
 class Explicit:
@@ -25,7 +71,7 @@ class Explicit:
 
     def __init__(self, taps: Tensor, cosines: Tensor, sines: Tensor, dtype: torch.dtype) -> None:
         (f, t), (_, a, b) = cosines.shape, taps.shape
-        self.shape, self.dtype, self.device = (f, a, b), dtype, taps.device
+        self.shape, self.dtype = (f, a, b), dtype
         complex_ = bool((sines != 0).any())
         phases = (torch.cat([cosines, sines]) if complex_ else cosines).to(dtype)
         matrices = taps.new_empty(len(phases), a, b, dtype=dtype)
@@ -61,7 +107,7 @@ class Stacked:
     """
 
     def __init__(self, taps: Tensor, cosines: Tensor, sines: Tensor, dtype: torch.dtype = torch.float32) -> None:
-        self.shape, self.dtype, self.device = (len(cosines), *taps.shape[1:]), torch.float32, taps.device
+        self.shape, self.dtype = (len(cosines), taps.shape[1], taps.shape[2]), torch.float32
         self.forwards, self.backwards = (_Wide(each, dtype) for each in (taps, taps.mT))
         # (f, 2 t, 2): real and imaginary part of x -> those of exp(+-i phase) x, tap by tap
         self.turns, self.returns = (

@@ -14,6 +14,7 @@ from fastfreq_kernels._threads import own_threads_only
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ._rows import row_norms
 from .symbols import Symbols
 
 Accuracy = Literal["exact", "high", "fast"]
@@ -49,6 +50,7 @@ def distinct_values(
     "exact" takes those of every matrix in complex128. "high" takes square roots of eigenvalues of the smaller Gram
     matrix: an error of e ||G|| in an eigenvalue is one of at most sqrt(e) ||A|| in a singular value, in float64 within
     1e-7. "fast" is either in float32, where Gram matrices serve for the values that `_resolved` passes: within 3.5e-4.
+    Matrices of one row or column have their length.
     """
     groups, _, rows, columns = symbols.taps.shape
     with own_threads_only():
@@ -57,6 +59,11 @@ def distinct_values(
         low, high = taps.aminmax()
         scale = torch.maximum(-low, high).double().clamp_min(torch.finfo(torch.float64).tiny)
         taps = taps.to(torch.float64, copy=True).div_(scale)
+        if min(rows, columns) == 1:
+            taps = taps.float() if accuracy == "fast" else taps
+            out = row_norms(taps, symbols.offsets, symbols.frequencies, symbols.grid, descending=groups > 1)
+            progress(1.0)
+            return out.double().mul_(scale).cpu().numpy()
         compute = _direct if accuracy == "exact" else _fast if accuracy == "fast" else _high
         values = compute(taps, symbols, progress)
     out = np.zeros((len(symbols.frequencies), groups, min(rows, columns)))

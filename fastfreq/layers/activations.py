@@ -12,16 +12,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastfreq.core.activations import LayerActivations
-from fastfreq.core.spectrum import LayerSpectrum
+from fastfreq.engine.contexts import fitting
 
 from ._alignment import Alignment
 from ._latent import to_channels
+from .layer_activations import LayerActivations
+from .layer_singular_values import LayerSingularValues
 from .symbols import Symbols
 
-MEMORY = 1 << 30
-FREQUENCIES = 256
 _BLOCK = 64 << 20  # bytes of what is held for a moment
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentLimits:
+    """What the second moments of a network's activations may take.
+
+    Attributes:
+        memory: bytes at a time. A layer of c input channels (those of its stride's phases counted) takes
+            16 c min(c, n) at each frequency; where all of them do not fit, as many are measured as do, evenly spread
+            from the lowest to the highest radius. Energies are measured at all frequencies.
+        frequencies: at most so many of a layer get second moments, spread in the same way: 224 x 224 pixels have
+            25,090 distinct ones.
+    """
+
+    memory: int = 1 << 30
+    frequencies: int = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +52,7 @@ class Watched:
 
     module: nn.Module
     symbols: Symbols
-    spectrum: LayerSpectrum
+    spectrum: LayerSingularValues
     counts: NDArray[np.int64]
 
 
@@ -60,14 +75,13 @@ def measure_activations(
     layers: dict[str, Watched],
     *,
     batch_size: int = 32,
-    memory: int = MEMORY,
-    frequencies: int = FREQUENCIES,
+    limits: MomentLimits,
 ) -> dict[str, LayerActivations]:
     """Second moments of the inputs of layers, and how they lie to what the layers keep.
 
     At one frequency a second moment takes 16 c min(c, n) bytes, for c channels (phases of the stride counted) and n
     inputs: as many inputs as there are, or their sum of outer products in complex128. A layer that has more distinct
-    frequencies than `frequencies`, or would take more than `memory` at all of them, is measured at as many as may be,
+    frequencies than the limits allow, or would take more memory at all of them, is measured at as many as may be,
     evenly spread over their ascending radii, 0 always among them; its energy is measured at all. Layers share one
     pass over the images as long as together they fit; then there is another pass.
 
@@ -76,17 +90,19 @@ def measure_activations(
         images: (n, c, ...) as the model takes them.
         layers: by name.
         batch_size: images per forward pass; it changes no figure but in rounding.
-        memory: bytes that second moments may take.
-        frequencies: at most so many of a layer get a second moment, each of which costs two decompositions.
+        limits: of memory and frequencies; each second moment costs two decompositions.
 
     Raises:
         ValueError: a layer of which not one frequency fits, or which the forward pass calls with inputs of another
             size or never; images that are none or not finite.
     """
+    memory, frequencies = limits.memory, limits.frequencies
     if batch_size < 1 or frequencies < 1:
         raise ValueError(f"expected `batch_size` and `frequencies` of at least 1, got {batch_size} and {frequencies}")
     if not len(images) or not torch.isfinite(images).all():
         raise ValueError(f"expected `images` of finite numbers, at least one image, got shape {tuple(images.shape)}")
+    with torch.no_grad():  # a size that fits: what a layer has seen before memory ran out must not count twice
+        batch_size = fitting(lambda size: model(images[:size].clone()), min(batch_size, len(images)))
     calls = _calls(model, images[:1], {name: layer.module for name, layer in layers.items()})
     moments = {
         name: _Moments(name, layer, calls[name] * len(images), memory, frequencies) for name, layer in layers.items()
@@ -136,7 +152,7 @@ def _stream(
         for module, watch in watchers.values():
             stack.callback(module.register_forward_pre_hook(_shown(watch)).remove)
         for start in range(0, len(images), batch_size):
-            model(images[start : start + batch_size])
+            model(images[start : start + batch_size].clone())
 
 
 def _shown(watch: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

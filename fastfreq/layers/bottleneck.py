@@ -10,17 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastfreq.core.bottleneck import BottleneckResult, KeptValues
-from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.engine.contexts import undisturbed, warn_if_unsteady
+from fastfreq.engine.copies import private_copy
+from fastfreq.engine.network import fingerprint, network_name
+from fastfreq.engine.uses import tensors_in
 
 from ._latent import layer_symbols
 from ._values import Accuracy
-from .activations import FREQUENCIES, MEMORY, Watched, measure_activations
+from ._weights import as_applied
+from .activations import MomentLimits, Watched, measure_activations
+from .bottleneck_result import Bottleneck, KeptValues
 from .cyclic import CyclicConv, pooling_eigenvalues
-from .discovery import evaluation, find_convolutions
+from .discovery import find_convolutions
+from .layer_singular_values import LayerSingularValues
 from .ranks import FLOOR, SMALLEST_GAP, kept_values
 from .residual import block_spectra, find_blocks
-from .singular_values import singular_values
+from .singular_values import SingularValues, singular_values
 from .symbols import Symbols
 
 
@@ -35,10 +40,9 @@ def bottleneck(
     floor: float = FLOOR,
     smallest_gap: float = SMALLEST_GAP,
     batch_size: int = 32,
-    memory: int = MEMORY,
-    frequencies: int = FREQUENCIES,
+    limits: MomentLimits | None = None,
     progress: bool = False,
-) -> BottleneckResult:
+) -> Bottleneck:
     """Which frequencies and channels each layer of a network keeps: the convolution bottleneck of Wen and Jacot.
 
     Each layer is taken as the linear map that the network applies: with its stride, the batch norm that follows it
@@ -48,30 +52,26 @@ def bottleneck(
     rank of the network, sum_w m_w^-2 k_w.
 
     Args:
-        model: any module with convolutions; evaluation mode is used and the model's own restored.
+        model: any module with convolutions; a copy in evaluation mode is used.
         input_size: (c, height, width) of one image.
         images: (n, c, height, width) as the model takes them, to measure the second moments of the layers' inputs at
             each frequency and how they lie to what the layers keep (`LayerActivations`); None for weights alone.
         layers: names of the layers to do; None for all.
         residual: also the residual blocks, each as its branch and as the branch plus what it is added to, with
             element-wise functions taken as the identity and every layer as circular; entries of their own after the
-            branch's last convolution, in `BottleneckResult.blocks`. Sums that are no such block are in
+            branch's last convolution, in `Bottleneck.blocks`. Sums that are no such block are in
             ``result.spectrum.skipped``.
         accuracy: of the singular values, as in `singular_values`.
         floor: see `kept_values`.
         smallest_gap: see `kept_values`.
         batch_size: images per forward pass.
-        memory: bytes that second moments may take at a time. A layer of c input channels (those of its stride's
-            phases counted) takes 16 c min(c, n) at each frequency; where all of them do not fit, as many are measured
-            as do, evenly spread from the lowest to the highest radius. Energies are measured at all frequencies.
-        frequencies: at most so many of a layer get second moments, spread in the same way: 224 x 224 pixels have
-            25,090 distinct ones.
+        limits: of the memory that second moments take, see `MomentLimits`; None for its defaults.
         progress: show a progress bar.
 
     Raises:
         ValueError: a bad argument, with `residual` a model that torch.fx cannot trace, weights that are not finite,
             a model without convolutions; images of another size or not finite; a layer of which not one frequency
-            fits into `memory`.
+            fits into `limits.memory`.
         TypeError: a module without usable weights.
 
     Source: Wen and Jacot 2024, "Which Frequencies do CNNs Need? Emergent Bottleneck Structure in Feature Learning"
@@ -79,44 +79,63 @@ def bottleneck(
     """
     if images is not None:
         _check_images(images, tuple(input_size))
-    cyclic = {name: module for name, module in model.named_modules() if isinstance(module, CyclicConv)}
-    if cyclic:
-        spectrum = _cyclic_spectra(model, cyclic, tuple(input_size), layers, accuracy)
-    else:
-        spectrum = singular_values(
-            model, input_size=tuple(input_size), accuracy=accuracy, fold_batch_norm=True, layers=layers,
-            progress=progress,
-        )  # fmt: skip
-        if isinstance(spectrum, LayerSpectrum):
-            raise ValueError("expected a model, got one convolution; use singular_values for it")
-    blocks: tuple[str, ...] = ()
-    if residual and not cyclic:
-        spectrum, blocks = _with_blocks(model, spectrum)
-    if not spectrum:
-        raise ValueError(f"expected a model with convolutions, {type(model).__name__} has none that could be taken")
-    modules = dict(model.named_modules())
-    kept = {
-        name: kept_values(layer.distinct, floor=floor, smallest_gap=smallest_gap)
-        for name, layer in spectrum.layers.items()
-    }
-    activations = {}
-    if images is not None:
-        with evaluation(model):
-            watched = _watched(model, spectrum, kept)
+    asked = network_name(model)
+    with undisturbed(
+        gradients=True
+    ):  # hooks, modes and precision of the user's stay, whatever other threads do with it
+        # activations of a float64 model and images are float64; all else is brought to float32
+        wide = images is not None and images.dtype == torch.float64
+        model = private_copy(model).to(torch.float64 if wide else torch.float32)
+        cyclic = {name: module for name, module in model.named_modules() if isinstance(module, CyclicConv)}
+        if cyclic:
+            spectrum = _cyclic_spectra(model, cyclic, tuple(input_size), layers, accuracy)
+        else:
+            spectrum = singular_values(
+                model, input_size=tuple(input_size), accuracy=accuracy, fold_batch_norm=True, layers=layers,
+                progress=progress,
+            )  # fmt: skip
+            if isinstance(spectrum, LayerSingularValues):
+                raise ValueError("expected a model, got one convolution; use singular_values for it")
+        blocks: tuple[str, ...] = ()
+        if residual and not cyclic:
+            spectrum, blocks = _with_blocks(model, spectrum)
+        if not spectrum:
+            raise ValueError(f"expected a model with convolutions, {type(model).__name__} has none that could be taken")
+        modules = dict(model.named_modules())
+        kept = {
+            name: kept_values(layer.distinct, floor=floor, smallest_gap=smallest_gap)
+            for name, layer in spectrum.layers.items()
+        }
+        activations = {}
+        if images is not None:
+            _check_steady(model, asked, images if wide else images.float())
             activations = measure_activations(
-                model, images, watched, batch_size=batch_size, memory=memory, frequencies=frequencies
+                model,
+                images if wide else images.float(),
+                _watched(model, spectrum, kept),
+                batch_size=batch_size,
+                limits=limits or MomentLimits(),
             )
-    return BottleneckResult(
-        spectrum=spectrum,
-        kept=kept,
-        pooling={name: _pooling(layer, cyclic.get(name)) for name, layer in spectrum.layers.items()},
-        norms={name: _norms(modules[name]) for name in spectrum if name not in blocks},
-        activations=activations,
-        blocks=blocks,
-    )
+        return Bottleneck(
+            details={**spectrum.details, "model": asked},
+            spectrum=spectrum,
+            kept=kept,
+            pooling={name: _pooling(layer, cyclic.get(name)) for name, layer in spectrum.layers.items()},
+            norms={name: _norms(modules[name]) for name in spectrum if name not in blocks},
+            activations=activations,
+            blocks=blocks,
+        )
 
 
-def _with_blocks(model: nn.Module, spectrum: ModelSpectrum) -> tuple[ModelSpectrum, tuple[str, ...]]:
+def _check_steady(model: nn.Module, name: str, images: Tensor) -> None:
+    """Warn of a model that is random in evaluation mode."""
+    few = [output for _ in range(2) for output in tensors_in(model(images[:2].clone()))]
+    half = len(few) // 2
+    for first, second in zip(few[:half], few[half:], strict=True):
+        warn_if_unsteady(name, first, second, stacklevel=4)
+
+
+def _with_blocks(model: nn.Module, spectrum: SingularValues) -> tuple[SingularValues, tuple[str, ...]]:
     """The spectrum with each residual block after the last layer of its branch, and the names of these entries."""
     blocks, skipped = find_blocks(model, spectrum.input_size)
     layers = dict(spectrum.layers)
@@ -145,7 +164,7 @@ def _check_images(images: Tensor, input_size: tuple[int, ...]) -> None:
         )
 
 
-def _watched(model: nn.Module, spectrum: ModelSpectrum, kept: dict[str, KeptValues]) -> dict[str, Watched]:
+def _watched(model: nn.Module, spectrum: SingularValues, kept: dict[str, KeptValues]) -> dict[str, Watched]:
     """Layers with their symbols; one whose padding has only a bound's stand-in has no directions of its own."""
     modules = dict(model.named_modules())
     symbols: dict[str, Symbols] = {}
@@ -153,7 +172,7 @@ def _watched(model: nn.Module, spectrum: ModelSpectrum, kept: dict[str, KeptValu
         symbols = {name: layer_symbols(modules[name], ()) for name in spectrum}
     else:
         for layer in find_convolutions(model, spectrum.input_size)[0]:
-            if layer.name in spectrum and layer.module is modules[layer.name]:
+            if layer.name in spectrum and getattr(layer.module, "stands_for", layer.module) is modules[layer.name]:
                 symbols[layer.name] = layer_symbols(layer.module, layer.input_size, batch_norm=layer.batch_norm)
     return {
         name: Watched(modules[name], symbols[name], spectrum[name], kept[name].counts)
@@ -168,7 +187,7 @@ def _cyclic_spectra(
     input_size: tuple[int, ...],
     layers: Sequence[str] | None,
     accuracy: Accuracy,
-) -> ModelSpectrum:
+) -> SingularValues:
     first = next(iter(cyclic.values()))
     if input_size != (first.weight.shape[1], *first.size):
         raise ValueError(
@@ -184,19 +203,22 @@ def _cyclic_spectra(
         found = singular_values(
             layer.effective_convolution(), input_size=layer.size, accuracy=accuracy, padding="circular"
         )
-        assert isinstance(found, LayerSpectrum)
+        assert isinstance(found, LayerSingularValues)
         note = f"with its pooling, beta = {layer.beta:g}"
-        spectra[name] = dataclasses.replace(found, name=name, kind=type(layer).__name__, note=note)
-    return ModelSpectrum(
-        model=type(model).__name__,
+        spectra[name] = dataclasses.replace(found, name=name, layer_type=type(layer).__name__, note=note, exact=True)
+    name = network_name(model)
+    settings = {"accuracy": accuracy, "padding": "cyclic", "batch_norm": "none"}
+    return SingularValues(
+        model=name,
+        weights=fingerprint(model),
         input_size=input_size,
+        settings=settings,
         layers=spectra,
-        skipped=(),
-        details={"accuracy": accuracy, "padding": "cyclic", "torch": torch.__version__, "batch_norm": "none"},
+        details={"model": name, **settings, "torch": str(torch.__version__)},
     )
 
 
-def _pooling(spectrum: LayerSpectrum, layer: CyclicConv | None) -> NDArray[np.float64]:
+def _pooling(spectrum: LayerSingularValues, layer: CyclicConv | None) -> NDArray[np.float64]:
     """m_w at each distinct frequency; of a layer with stride at the lowest of the frequencies that fold together."""
     if layer is None:
         return np.ones(len(spectrum.frequencies))
@@ -206,7 +228,8 @@ def _pooling(spectrum: LayerSpectrum, layer: CyclicConv | None) -> NDArray[np.fl
 
 
 def _norms(layer: nn.Module) -> tuple[float, float]:
-    weight, bias = (getattr(layer, name, None) for name in ("weight", "bias"))
+    plain = as_applied(layer)
+    weight, bias = (getattr(plain, name, None) for name in ("weight", "bias"))
     return _squares(weight), _squares(bias)
 
 

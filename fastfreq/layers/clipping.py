@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import fastfreq_kernels as kernels
 import torch
 from fastfreq_kernels._taps import phase_tables
 from torch import Tensor, nn
 
+from ._weights import as_applied, detached_copy
 from .symbols import Convolution, Symbols, conv_symbols_of
 
 _BLOCK_BYTES = 64 << 20
@@ -29,7 +31,8 @@ def clip_singular_values(
     Alternates two orthogonal projections: singular values of every A(k) are clipped, and the result, whose kernel
     fills the whole grid, is cut back to the kernel's support. Sedghi et al. stop after one round, which leaves values
     above the bound; here rounds go on until the norm is within `rtol` of the bound, and the rest is scaled away. The
-    bias is kept. A layer that already keeps the bound comes back unchanged.
+    bias is kept. A layer that already keeps the bound comes back unchanged. Of one whose weight is made by a
+    parametrisation, or by a hook of torch.nn.utils, a plain layer comes back: they would undo the projection.
 
     Args:
         layer: a convolution or transposed convolution.
@@ -51,10 +54,10 @@ def clip_singular_values(
         raise TypeError(f"expected a convolution or transposed convolution, got {type(layer).__name__}")
     if not bound > 0 or not rtol > 0:
         raise ValueError(f"expected positive `bound` and `rtol`, got {bound} and {rtol}")
-    own = copy.deepcopy(layer)
-    work = copy.deepcopy(layer).double()
     with torch.no_grad():
-        work.weight.copy_(layer.weight)
+        own: Any = detached_copy(as_applied(layer))
+        work: Any = copy.deepcopy(own).double().requires_grad_()
+        work.weight.copy_(own.weight)
     norm = torch.inf
     for _ in range(max_iterations + 1):
         symbols = conv_symbols_of(work, input_size=input_size, padding=padding)
@@ -62,7 +65,7 @@ def clip_singular_values(
         if norm <= bound * (1 + rtol):
             with torch.no_grad():
                 # float32 weights are rounded: stay below by more than that
-                below = bound / norm * (1 - 4 * torch.finfo(layer.weight.dtype).eps) if norm > bound else 1.0
+                below = bound / norm * (1 - 4 * torch.finfo(own.weight.dtype).eps) if norm > bound else 1.0
                 own.weight.copy_(work.weight * below)
             return own
         shared = conv_symbols_of(_of_ones(work), input_size=input_size, padding=padding).taps

@@ -12,16 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastfreq.core.downsampling import DownsamplingSuggestion, LayerDownsampling
-from fastfreq.engine.pixels import split_normalization
+from fastfreq.engine.contexts import fitting, undisturbed, warn_if_unsteady
+from fastfreq.engine.copies import private_copy
+from fastfreq.engine.model_checks import check_eval, logits_of
+from fastfreq.engine.network import network_name
 from fastfreq.vocabulary import checks
 
 from ._coarse import CoarseConv, PlainConv, coarse_model, interpolated, interpolation, multiply_adds
 from .discovery import find_convolutions
+from .downsampling_result import Downsampling, LayerDownsampling
 from .symbols import BatchNorm, Convolution
 
 
-def suggest_downsampling(
+def downsampling(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -31,7 +34,7 @@ def suggest_downsampling(
     layers: Sequence[str] | None = None,
     batch_size: int = 32,
     rounds: int = 5,
-) -> DownsamplingSuggestion:
+) -> Downsampling:
     """The coarsest grid on which each layer loses at most a stated share of its energy, and what applying it does.
 
     A convolution whose output y has no frequency beyond half a cycle per s pixels is known from every s-th pixel: with
@@ -59,32 +62,42 @@ def suggest_downsampling(
         down-sampling; loss, choice and the network that results are ours.
     """
     _check(model, images, labels, energy, strides, batch_size, rounds)
-    found, skipped = _plain_layers(model, tuple(images.shape[1:]), layers)
-    outputs = {name: _Output(layer, norm, sorted({int(s) for s in strides})) for name, (layer, norm) in found.items()}
-    with contextlib.ExitStack() as stack:
-        for name, (layer, _) in found.items():
-            stack.callback(layer.register_forward_hook(outputs[name].see).remove)
-        correct = _correct(model, images, labels, batch_size)
-    chosen = {name: output.result(energy) for name, output in outputs.items() if output.images}
-    if not chosen:
-        raise ValueError("expected plain convolutions that the forward pass reaches, found none")
-    sizes = {name: layer.size for name, layer in chosen.items()}
-    applied = {name: layer.stride for name, layer in chosen.items() if layer.stride > 1 and layer.pays}
-    coarse = coarse_model(model, sizes, applied)
-    return DownsamplingSuggestion(
-        model=type(split_normalization(model)[0]).__name__,
-        input_size=tuple(images.shape[1:]),
-        energy=float(energy),
-        layers=chosen,
-        correct=correct,
-        coarse_correct=_correct(coarse, images, labels, batch_size),
-        seconds=_seconds(model, coarse, images[:batch_size], rounds),
-        batch=len(images[:batch_size]),
-        skipped=tuple(skipped),
-    )
+    name = network_name(model)
+    with undisturbed(
+        gradients=True
+    ):  # hooks, modes and precision of the user's stay, whatever other threads do with it
+        dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+        model, images = private_copy(model).to(dtype), images.to(dtype)
+        few = [logits_of(model(images[:2].clone())) for _ in range(2)]
+        warn_if_unsteady(name, *few, stacklevel=3)
+        batch_size = fitting(lambda size: model(images[:size].clone()), min(batch_size, len(images)))
+        found, skipped = _plain_layers(model, tuple(images.shape[1:]), layers)
+        outputs = {n: _Output(layer, norm, sorted({int(s) for s in strides})) for n, (layer, norm) in found.items()}
+        with contextlib.ExitStack() as stack:
+            for n, (layer, _) in found.items():
+                stack.callback(layer.register_forward_hook(outputs[n].see).remove)
+            correct = _correct(model, images, labels, batch_size)
+        chosen = {n: output.result(energy) for n, output in outputs.items() if output.images}
+        if not chosen:
+            raise ValueError("expected plain convolutions that the forward pass reaches, found none")
+        sizes = {n: layer.size for n, layer in chosen.items()}
+        applied = {n: layer.stride for n, layer in chosen.items() if layer.stride > 1 and layer.pays}
+        coarse = coarse_model(model, sizes, applied)
+        return Downsampling(
+            details={"model": name, "torch": str(torch.__version__)},
+            model=name,
+            input_size=tuple(images.shape[1:]),
+            energy=float(energy),
+            layers=chosen,
+            correct=correct,
+            coarse_correct=_correct(coarse, images, labels, batch_size),
+            seconds=_seconds(model, coarse, images[:batch_size], rounds),
+            batch=len(images[:batch_size]),
+            skipped=tuple(skipped),
+        )
 
 
-def downsampled(model: nn.Module, suggestion: DownsamplingSuggestion) -> nn.Module:
+def downsampled(model: nn.Module, suggestion: Downsampling) -> nn.Module:
     """A copy of the model with the strides of `suggestion` applied, for images of the size that it was measured with.
 
     Raises:
@@ -106,7 +119,7 @@ def _check(
     batch_size: int,
     rounds: int,
 ) -> None:
-    checks.check_eval(model)
+    check_eval(model)
     if not len(images) or not images.dtype.is_floating_point or not torch.isfinite(images).all():
         raise ValueError(f"expected `images` of finite floats, at least one, got {tuple(images.shape)}, {images.dtype}")
     checks.check_labels(labels, len(images))
@@ -216,7 +229,7 @@ def _correct(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) 
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            logits = checks.logits_of(model(images[part]))
+            logits = logits_of(model(images[part].clone()))
             checks.check_classes(labels[part], logits)
             if not torch.isfinite(logits).all():
                 raise FloatingPointError(f"expected finite logits, got NaN or infinity in images from {start}")
@@ -231,7 +244,7 @@ def _seconds(model: nn.Module, coarse: nn.Module, batch: Tensor, rounds: int) ->
         for row in times:
             for column, net in enumerate((model, coarse)):
                 start = time.perf_counter()
-                net(batch)
+                net(batch.clone())
                 if batch.is_cuda:
                     torch.cuda.synchronize()
                 row[column] = time.perf_counter() - start

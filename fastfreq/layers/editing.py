@@ -10,8 +10,9 @@ import fastfreq_kernels as kernels
 import torch
 from torch import Tensor, nn
 
-from fastfreq.core.bottleneck import LatentEdit
-from fastfreq.vocabulary.checks import check_eval
+from fastfreq.engine.copies import private_copy
+from fastfreq.engine.model_checks import check_eval
+from fastfreq.layers.latent_edit import LatentEdit
 
 from ._latent import from_channels, layer_symbols, symbol_matrices, to_channels, wave
 
@@ -90,15 +91,17 @@ def edit_latent(
     Raises:
         ValueError: a frequency, index or factor that does not fit, a grouped layer, a stride that does not divide the
             layer's input, a layer that one forward pass does not call exactly once, a model in train mode, images
-            that are none or not finite.
+            that are none or not finite, outputs that are not finite.
         KeyError: no layer of that name.
-        TypeError: a layer that is no convolution, a model that does not return a tensor.
+        TypeError: a layer that is no convolution, a model that does not return a tensor or that copy.deepcopy cannot
+            copy (a copy is run, the model stays untouched).
 
     Source: Wen and Jacot 2024, figures 2b and 4b.
     """
     factors = [complex(f) for f in ([factor] if isinstance(factor, int | float | complex) else factor)]
     if not factors or not all(cmath.isfinite(f) for f in factors):
         raise ValueError(f"expected at least one finite `factor`, got {factors}")
+    model = _own(model)
     module, inputs, outputs = _input_of(model, layer, images)
     direction = Direction(module, inputs.shape[2:], frequency, index)
     if direction.own_twin and any(f.imag for f in factors):
@@ -109,7 +112,7 @@ def edit_latent(
     edited = []
     for f in factors:
         with _input_changed(module, lambda x, f=f: direction.multiplied(x, f)), torch.no_grad():
-            edited.append(model(images))
+            edited.append(model(images.clone()))
     return LatentEdit(
         layer=layer,
         frequency=direction.frequency,
@@ -128,13 +131,18 @@ def latent_coefficients(
     model: nn.Module, layer: str, images: Tensor, *, frequency: Sequence[int], index: int = 0
 ) -> Tensor:
     """(n,) complex128 coordinates a = v^H x^(k) of the layer's input, as in `edit_latent`, with its refusals."""
-    module, inputs, _ = _input_of(model, layer, images)
+    module, inputs, _ = _input_of(_own(model), layer, images)
     return Direction(module, inputs.shape[2:], frequency, index).coefficients(inputs)
+
+
+def _own(model: nn.Module) -> nn.Module:
+    """A copy to hook, so that the user's model serves other threads meanwhile."""
+    check_eval(model)
+    return private_copy(model)
 
 
 def _input_of(model: nn.Module, name: str, images: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
     """A layer, its input, and the output of the model."""
-    check_eval(model)
     modules = dict(model.named_modules())
     if name not in modules:
         known = ", ".join(list(modules)[1:9])
@@ -142,16 +150,18 @@ def _input_of(model: nn.Module, name: str, images: Tensor) -> tuple[nn.Module, T
     if not len(images) or not torch.isfinite(images).all():
         raise ValueError(f"expected `images` of finite numbers, at least one image, got shape {tuple(images.shape)}")
     seen: list[Tensor] = []
-    handle = modules[name].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
+    handle = modules[name].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach().clone()))
     try:
         with torch.no_grad():
-            output = model(images)
+            output = model(images.clone())
     finally:
         handle.remove()
     if len(seen) != 1:
         raise ValueError(f"expected a layer that the forward pass calls once, it calls {name!r} {len(seen)} times")
     if not isinstance(output, Tensor):
         raise TypeError(f"expected a model that returns a tensor, got {type(output).__name__}; wrap it")
+    if not torch.isfinite(output).all():
+        raise ValueError("expected finite outputs of the model, got NaN or infinite ones")
     return modules[name], seen[0], output
 
 

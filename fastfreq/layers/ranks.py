@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -10,13 +11,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastfreq.core.bottleneck import BottleneckResult, KeptValues, RepresentationCost
-from fastfreq.core.spectrum import LayerSpectrum
-
+from .bottleneck_result import Bottleneck, KeptValues
 from .cyclic import CyclicNet, pooling_eigenvalues
+from .layer_singular_values import LayerSingularValues
 
 FLOOR = 0.1
 SMALLEST_GAP = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class RepresentationCost:
+    """Parameter norm of one network beside what theory says that its function costs.
+
+    R(f; Omega, L) is the smallest ||theta||^2 of a network of L layers that represents f on Omega; for large L it is
+    L R0 + R1. With A_l(w) the operator of layer l at frequency w, n pixels, pooling m_w and J(w) the Jacobian at a
+    constant input:
+
+    Attributes:
+        depth: L, the number of layers.
+        squared_parameter_norm: ||theta||^2 = sum_l ||W_l||_F^2 + ||b_l||^2.
+        weight_norm: the part of the weights.
+        lower_bound: (1/n) sum_w L m_w^-2 sum_i s_i(J(w))^(2/L), at most `weight_norm` for every L.
+        r0: (1/n) sum_w m_w^-2 Rank J(w), a lower bound of R0 (Theorem 3.2); rank by the gap of all s_i(J(w)).
+        r1: (2/n) sum_w m_w^-2 sum_i log s_i(J(w)) over the values above that gap, a lower bound of R1.
+        rank_cbn: sum_w m_w^-2 k_w, with k_w the channels that the middle layers keep; counts, not divided by n.
+        upper_rate: rank_cbn / n: by Theorem 3.1 R <= L upper_rate + c, where c depends on f only.
+        constant: squared_parameter_norm - L upper_rate, the c with which this network meets Theorem 3.1.
+        distances: (L,) (1/n) sum_w m_w^-2 ||A_l(w) - U V^H||_F^2 of each layer from the nearest map that is an
+            isometry on Rank J(w) channels at each frequency and zero elsewhere: U, V its leading singular vectors.
+        distance_bound: weight_norm - L r0 - r1, at least the sum of `distances` (Theorem 4.1, made explicit): all but
+            p L layers are within distance_bound / (p L). Nearness to zero of it is what makes the bottleneck.
+    """
+
+    depth: int
+    squared_parameter_norm: float
+    weight_norm: float
+    lower_bound: float
+    r0: float
+    r1: float
+    rank_cbn: float
+    upper_rate: float
+    constant: float
+    distances: tuple[float, ...]
+    distance_bound: float
 
 
 def kept_values(
@@ -63,11 +100,11 @@ def kept_values(
     return KeptValues(np.sum(distinct >= last, axis=1), math.sqrt(last * first), gap, (last - first) / 2, True)
 
 
-def parameter_norm(model: nn.Module) -> Tensor:
+def squared_parameter_norm(model: nn.Module) -> Tensor:
     """||theta||^2, the sum of the squares of all parameters; loss + lambda ||theta||^2 is what makes a bottleneck.
 
-    Differentiable: ``loss = criterion(net(x), y) + decay * ff.parameter_norm(net)``. The same as SGD's, or Adam's,
-    ``weight_decay=2 * decay``; AdamW's decoupled decay is another thing.
+    Differentiable: ``loss = criterion(net(x), y) + decay * ff.layers.squared_parameter_norm(net)``. The same as SGD's,
+    or Adam's, ``weight_decay=2 * decay``; AdamW's decoupled decay is another thing.
 
     Settings that produce the structure (Wen and Jacot 2024): many layers, L of 9 to 12, more channels than are needed,
     c of 50 to 60, decay of 1e-4 to 4e-2 on weights and biases alike. The norm of a network that represents a function
@@ -87,7 +124,7 @@ def parameter_norm(model: nn.Module) -> Tensor:
 
 
 def decay_schedule(step: int, steps: int, *, decay: float, start: float = 0.01) -> float:
-    """The factor lambda of ``loss + lambda * parameter_norm(model)`` at a step: it grows, then stays.
+    """The factor lambda of ``loss + lambda * squared_parameter_norm(model)`` at a step: it grows, then stays.
 
     decay start^max(0, 1 - 2 step / steps): from start times its value to all of it, geometrically, over the first half.
 
@@ -107,7 +144,7 @@ def decay_schedule(step: int, steps: int, *, decay: float, start: float = 0.01) 
     return decay * start ** max(0.0, 1 - 2 * step / steps)
 
 
-def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tensor | None = None) -> RepresentationCost:
+def representation_cost(net: CyclicNet, result: Bottleneck, constant: Tensor | None = None) -> RepresentationCost:
     """Parameter norm of a network of the paper's kind, and the bounds of Theorems 3.1 and 3.2 evaluated for it.
 
     At an input that is the same at every pixel all activations are, so the Jacobian is diagonal in frequency up to
@@ -147,14 +184,14 @@ def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tens
     r0, r1 = float((weights * nonzero).sum()) / n, float((weights * logs).sum()) * 2 / n
     return RepresentationCost(
         depth=depth,
-        parameter_norm=result.parameter_norm,
+        squared_parameter_norm=result.squared_parameter_norm,
         weight_norm=weight_norm,
         lower_bound=float((weights * values ** (2 / depth)).sum()) * depth / n,
         r0=r0,
         r1=r1,
         rank_cbn=result.rank_cbn,
         upper_rate=upper_rate,
-        constant=result.parameter_norm - depth * upper_rate,
+        constant=result.squared_parameter_norm - depth * upper_rate,
         distances=tuple(
             _distance(layer, seen, counts, weights) / n for layer in map(result.spectrum.__getitem__, result.layers)
         ),
@@ -163,7 +200,7 @@ def representation_cost(net: CyclicNet, result: BottleneckResult, constant: Tens
 
 
 def _distance(
-    layer: LayerSpectrum, seen: NDArray[np.bool_], counts: NDArray[np.int64], weights: NDArray[np.float64]
+    layer: LayerSingularValues, seen: NDArray[np.bool_], counts: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> float:
     """sum_w m_w^-2 (sum_{i <= k_w} (s_i - 1)^2 + sum_{i > k_w} s_i^2) over frequencies that the pooling passes."""
     values = layer.values.reshape(-1, layer.distinct.shape[1])[seen]

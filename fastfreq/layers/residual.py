@@ -7,6 +7,8 @@ import dataclasses
 import math
 import operator
 import os
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import fastfreq_kernels as kernels
@@ -14,13 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
-from fastfreq.core.spectrum import LayerSpectrum
+from fastfreq.engine.copies import TRACING, private_copy
 
 from ._latent import symbol_matrices
+from ._weights import as_applied, other_hooks
 from .activations import half_plane
-from .lipschitz import note_shapes
+from .layer_singular_values import LayerSingularValues
 from .symbols import BatchNorm, conv_symbols_of
 
 _ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -54,6 +58,21 @@ class Block:
     channels: int
 
 
+class _Tracer(fx.Tracer):
+    """Follows its own thread alone: while it traces, the forward passes of all threads come by here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+
 def find_blocks(model: nn.Module, input_size: tuple[int, ...]) -> tuple[list[Block], list[tuple[str, str, str]]]:
     """Residual blocks in order of execution, and sums that are none with the reason.
 
@@ -63,19 +82,25 @@ def find_blocks(model: nn.Module, input_size: tuple[int, ...]) -> tuple[list[Blo
     Raises:
         ValueError: a model that torch.fx cannot trace.
     """
+    own = private_copy(model)
     try:
-        graph = fx.symbolic_trace(model)
+        with TRACING:
+            tracer = _Tracer()
+            graph = fx.GraphModule(own, tracer.trace(own))
     except Exception as error:
         raise ValueError(
             f"expected a model that torch.fx can trace, to find its sums, {type(model).__name__} raised: {error}; pass "
             "residual=False for its convolutions alone"
         ) from error
-    note_shapes(graph, input_size)
+    _note_shapes(graph, input_size)
     modules: dict[str, nn.Module] = {**dict(graph.named_modules())}
     found: list[Block] = []
     left: list[tuple[str, str, str]] = []
     for node in graph.graph.nodes:
         if node.target not in _ADD or len(node.all_input_nodes) != 2:
+            continue
+        if len(node.args) + len(node.kwargs) != 2:
+            left.append((node.name, "sum", f"it has other arguments than what it adds: {dict(node.kwargs)}"))
             continue
         ways = [_way_back(one, modules) for one in node.all_input_nodes]
         start = next((n for n in ways[0] if n in ways[1]), None)
@@ -91,6 +116,13 @@ def find_blocks(model: nn.Module, input_size: tuple[int, ...]) -> tuple[list[Blo
     return found, left
 
 
+def _note_shapes(graph: fx.GraphModule, input_size: tuple[int, ...]) -> None:
+    """Run the graph once on zeros: `node.meta["tensor_meta"]` then has each result's shape."""
+    example = next((p for p in graph.parameters() if p.is_floating_point()), torch.zeros(()))
+    with torch.no_grad():
+        ShapeProp(graph).propagate(torch.zeros(1, *input_size, dtype=example.dtype, device=example.device))
+
+
 def _way_back(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
     """From a node back through what is linear or element-wise; the last node is where that ends."""
     way = [node]
@@ -101,37 +133,38 @@ def _way_back(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
 
 def _passes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
-        return isinstance(
-            modules[str(node.target)], (nn.Conv1d, nn.Conv2d, nn.Conv3d, *BatchNorm.__args__, *_POINTWISE)
-        )
+        module = modules[str(node.target)]
+        known = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, *BatchNorm.__args__, *_POINTWISE))
+        return known and not other_hooks(module)
     return node.op in ("call_function", "call_method") and node.target in _POINTWISE_CALLS
 
 
-def _linear(nodes: list[fx.Node], modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    every = {str(n.target): modules[str(n.target)] for n in nodes if n.op == "call_module"}
-    return {name: module for name, module in every.items() if not isinstance(module, _POINTWISE)}
+def _linear(nodes: list[fx.Node], modules: dict[str, nn.Module]) -> list[tuple[str, nn.Module]]:
+    """Names and modules, one that is called twice twice."""
+    every = [(str(n.target), modules[str(n.target)]) for n in nodes if n.op == "call_module"]
+    return [(name, module) for name, module in every if not isinstance(module, _POINTWISE)]
 
 
 def _convolutions(nodes: list[fx.Node], modules: dict[str, nn.Module]) -> int:
-    return sum(not isinstance(module, BatchNorm) for module in _linear(nodes, modules).values())
+    return sum(not isinstance(module, BatchNorm) for _, module in _linear(nodes, modules))
 
 
 def _block(first: list[fx.Node], second: list[fx.Node], start: fx.Node, modules: dict[str, nn.Module]) -> Block:
     branch, shortcut = _linear(first, modules), _linear(second, modules)
-    convolutions = [name for name, module in branch.items() if not isinstance(module, BatchNorm)]
+    convolutions = [name for name, module in branch if not isinstance(module, BatchNorm)]
     name = os.path.commonprefix([f"{name}." for name in convolutions]).rpartition(".")[0]
     shape = start.meta["tensor_meta"].shape
     return Block(
         name=name if len(convolutions) > 1 and name else f"{convolutions[-1]} block",
-        branch=list(branch.values()),
-        shortcut=list(shortcut.values()),
+        branch=[as_applied(module) for _, module in branch],
+        shortcut=[as_applied(module) for _, module in shortcut],
         after=convolutions[-1],
         input_size=tuple(shape[2:]),
         channels=int(shape[1]),
     )
 
 
-def block_spectra(block: Block) -> dict[str, LayerSpectrum]:
+def block_spectra(block: Block) -> dict[str, LayerSingularValues]:
     """Singular values of the branch, and of the branch plus its shortcut, as linear maps on a circular grid.
 
     Batch norm is folded in, element-wise functions are taken as the identity: what the block does to small signals
@@ -261,14 +294,14 @@ def _spectrum(
     multiplicity: NDArray[np.int64],
     values: NDArray[np.float64],
     columns: int,
-) -> LayerSpectrum:
+) -> LayerSingularValues:
     sides = np.asarray(grid)
     cells = np.zeros(grid, dtype=np.int64)
     for k in (frequencies, -frequencies):
         cells[tuple((k % sides).T)] = np.arange(len(frequencies))
-    return LayerSpectrum(
+    return LayerSingularValues(
         name=name,
-        kind="residual block",
+        layer_type="residual block",
         weight_shape=(_out_channels(block.branch, block.channels), columns),
         input_size=block.input_size,
         grid=grid,

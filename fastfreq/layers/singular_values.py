@@ -2,20 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, overload
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
 from fastfreq_kernels._threads import own_threads_only
+from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from fastfreq.core.spectrum import LayerSpectrum, ModelSpectrum
+from fastfreq.engine.network import fingerprint, network_name
+from fastfreq.results import codec
+from fastfreq.results.folds import same, text, union
+from fastfreq.results.result import Result
 
 from ._values import Accuracy, check_accuracy, distinct_values
-from .discovery import find_convolutions
+from .discovery import find_convolutions, understood
+from .layer_singular_values import LayerSingularValues, layer_row
 from .symbols import Convolution, Symbols, conv_symbols_of
+
+
+@codec.record
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class SingularValues(Result, Mapping[str, LayerSingularValues], kind="singular_values"):
+    """The singular values of every convolution of a model; a mapping from layer names.
+
+    Shards by layers merge with ``+``.
+
+    Attributes:
+        model: name or class of the model.
+        weights: fingerprint of the model; "" where unknown (files of version 0.1).
+        input_size: (c, ...) of the model's input.
+        settings: padding, accuracy, batch norm: what the values depend on.
+        layers: by name, in order of execution.
+        skipped: (name, kind, reason) of what was left out.
+        execution: names of all convolutions in order of execution, those of other shards among them; () where the
+            order of `layers` is all there is.
+    """
+
+    model: str = same()
+    weights: str = same("")
+    input_size: tuple[int, ...] = same()
+    settings: dict[str, str] = same({})
+    layers: dict[str, LayerSingularValues] = union()
+    skipped: tuple[tuple[str, str, str], ...] = text(())
+    execution: tuple[str, ...] = same(())
+
+    # ---------------------------------------------------------------- a mapping
+    def __getitem__(self, name: str) -> LayerSingularValues:
+        if name in self.layers:
+            return self.layers[name]
+        for skipped, kind, reason in self.skipped:
+            if skipped == name:
+                raise KeyError(f"expected a layer with singular values, {name!r} ({kind}) was skipped: {reason}")
+        close = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.4) or list(self.layers)[:3]
+        raise KeyError(f"expected one of the {len(self.layers)} layers, got {name!r}; did you mean {', '.join(close)}?")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.layers
+
+    # ---------------------------------------------------------------- figures
+    @property
+    def norms(self) -> dict[str, float]:
+        """Spectral norm of each layer."""
+        return {name: layer.norm for name, layer in self.layers.items()}
+
+    @property
+    def product_of_norms(self) -> float:
+        """The product of all spectral norms.
+
+        A Lipschitz bound only where the layers follow each other with 1-Lipschitz functions between them and
+        `details` says that batch norm was folded in: branches that are added need their sum instead.
+        """
+        return math.prod(self.norms.values())
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per layer, in order of execution.
+
+        Keys: layer, kind, weight_shape, input_size, norm, median, smallest, condition, condition_resolved,
+        stable_rank, effective_rank, rank_share (of the number of singular values), count, accuracy, exact, note.
+        """
+        return [layer_row(layer) for layer in self.layers.values()]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """In short: one row per layer, at most 40: the largest norms where there are more."""
+        names = ("layer", "kind", "weight_shape", "norm", "condition", "effective_rank", "count")
+        chosen = set(sorted(self.layers, key=lambda name: -self.layers[name].norm)[:40])
+        return [{key: row[key] for key in names} for row in self.table() if row["layer"] in chosen]
+
+    def headline(self) -> str:
+        """Layers and norms."""
+        if not self.layers:
+            return "no layers"
+        largest = max(self.layers.values(), key=lambda layer: layer.norm)
+        counted = f"{len(self.layers)} layers, {len(self.skipped)} skipped"
+        return f"{counted}, largest norm {largest.norm:.4g} ({largest.name})"
+
+    def __add__(self, other: Self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride] (Self against Mapping)
+        """Both shards' layers together, in order of execution.
+
+        Raises:
+            TypeError: a result of another kind.
+            ValueError: different models, input sizes or settings, or layers that are in both.
+        """
+        both = super().__add__(other)
+        position = {name: i for i, name in enumerate(self.execution)}
+        names = sorted(both.layers, key=lambda name: position.get(name, len(position)))
+        skipped = dict.fromkeys(entry for entry in (*self.skipped, *other.skipped) if entry[0] not in both.layers)
+        return dataclasses.replace(both, layers={name: both.layers[name] for name in names}, skipped=tuple(skipped))
+
+    @classmethod
+    def from_format_1(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SingularValues:
+        """What version 0.1 wrote."""
+        layers = {}
+        for i, name in enumerate(header["order"]):
+            own = {key: arrays[f"{i}/{key}"] for key in ("frequencies", "cells", "multiplicity", "distinct")}
+            layers[name] = LayerSingularValues.from_format_1({"layer": header["layers"][name]}, own)
+        return cls(
+            model=header["model"],
+            input_size=tuple(header["input_size"]),
+            settings={k: v for k, v in header["details"].items() if k != "torch"},
+            layers=layers,
+            skipped=tuple((name, kind, reason) for name, kind, reason in header["skipped"]),
+            details=dict(header["details"]),
+            execution=tuple(header["execution"]),
+        )
 
 
 @overload
@@ -29,7 +150,7 @@ def singular_values(  # pyright: ignore[reportOverlappingOverload]
     linear: bool = ...,
     layers: Sequence[str] | None = ...,
     progress: bool = ...,
-) -> LayerSpectrum: ...
+) -> LayerSingularValues: ...
 @overload
 def singular_values(
     model: nn.Module,
@@ -41,7 +162,7 @@ def singular_values(
     linear: bool = ...,
     layers: Sequence[str] | None = ...,
     progress: bool = ...,
-) -> ModelSpectrum: ...
+) -> SingularValues: ...
 def singular_values(
     model: nn.Module,
     *,
@@ -52,7 +173,7 @@ def singular_values(
     linear: bool = False,
     layers: Sequence[str] | None = None,
     progress: bool = False,
-) -> LayerSpectrum | ModelSpectrum:
+) -> LayerSingularValues | SingularValues:
     """Singular values of every convolution of a model, or of one layer, as linear maps on periodic images.
 
     A convolution y[i] = sum_j W_j x[s i + d j] on an n-periodic grid is block diagonal in the Fourier basis: at
@@ -83,8 +204,9 @@ def singular_values(
         progress: show a progress bar.
 
     Returns:
-        A LayerSpectrum for one convolution; for a model a ModelSpectrum, which maps names to LayerSpectrum and lists
-        what was skipped and why.
+        A LayerSingularValues for one convolution; for a model SingularValues, which map names to such and list
+        what was skipped and why. A layer that is called on several input sizes, or before several batch norms, has
+        the row of its first call; the others are listed as skipped.
 
     Raises:
         ValueError: a bad argument, weights that are not finite, or a size that a stride does not divide.
@@ -97,15 +219,19 @@ def singular_values(
     if isinstance(model, Convolution):
         if layers is not None or linear:
             raise ValueError("expected `layers` and `linear` with a whole model only, got them with one convolution")
+        taken, reason = understood(model, tuple(input_size))
+        if reason:
+            raise ValueError(f"expected a convolution whose weight is its map, got {type(model).__name__}: {reason}")
         with torch.no_grad(), own_threads_only():
-            symbols = conv_symbols_of(model, input_size=tuple(input_size), padding=padding)
+            symbols = conv_symbols_of(taken, input_size=tuple(input_size), padding=padding)
         with torch.no_grad():
             return _spectrum("", type(model).__name__, symbols, accuracy, distinct_values(symbols, accuracy))
     found, skipped = find_convolutions(model, tuple(input_size), linear=linear)
+    execution = tuple(layer.name for layer in found)
     if layers is not None:
         found, skipped = _chosen(found, list(layers))
-    skipped = list(skipped)
-    spectra: dict[str, LayerSpectrum] = {}
+    left_out = [row for layer in found for row in layer.left_out(fold_batch_norm)]
+    spectra: dict[str, LayerSingularValues] = {}
     with torch.no_grad(), tqdm(total=len(found), unit="layer", desc="singular values", disable=not progress) as bar:
         for layer in found:
             bar.set_postfix_str(layer.name)
@@ -128,14 +254,18 @@ def singular_values(
     if layers is not None and skipped:
         name, _, reason = skipped[0]
         raise ValueError(f"layer {name!r}: {reason}")
-    details = {"accuracy": accuracy, "padding": padding or "as the layers", "torch": torch.__version__}
-    details["batch_norm"] = "folded" if fold_batch_norm else "not folded"
-    return ModelSpectrum(
-        model=type(model).__name__,
+    name = network_name(model)
+    settings = {"accuracy": accuracy, "padding": padding or "as the layers"}
+    settings["batch_norm"] = "folded" if fold_batch_norm else "not folded"
+    return SingularValues(
+        model=name,
+        weights=fingerprint(model),
         input_size=tuple(int(n) for n in input_size),
+        settings=settings,
         layers=spectra,
-        skipped=tuple(skipped),
-        details=details,
+        skipped=(*skipped, *left_out),
+        execution=execution,
+        details={"model": name, **settings, "torch": str(torch.__version__)},
     )
 
 
@@ -149,10 +279,10 @@ def _chosen(found: list[Any], names: list[str]) -> tuple[list[Any], list[tuple[s
     return [known[name] for name in names], []
 
 
-def _spectrum(name: str, kind: str, symbols: Symbols, accuracy: Accuracy, values: np.ndarray) -> LayerSpectrum:
-    return LayerSpectrum(
+def _spectrum(name: str, kind: str, symbols: Symbols, accuracy: Accuracy, values: np.ndarray) -> LayerSingularValues:
+    return LayerSingularValues(
         name=name,
-        kind=kind,
+        layer_type=kind,
         weight_shape=tuple(symbols.weight_shape),
         input_size=tuple(symbols.input_size),
         grid=tuple(symbols.grid),

@@ -122,7 +122,7 @@ class KernelSmoothnessPenalty:
 
     Each pair counts once; pairs lie in one slice over height and width::
 
-        penalty = ff.KernelSmoothnessPenalty(model, layers="all")
+        penalty = ff.layers.KernelSmoothnessPenalty(model, layers="all")
         loss = criterion(model(images), labels) + 1e-2 * penalty()
 
     With 4 neighbours the penalty is sum (4 - 2 cos(pi p / h) - 2 cos(pi q / w)) |C(p, q)|^2, C the orthonormal discrete

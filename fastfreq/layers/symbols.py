@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from fastfreq.vocabulary.checks import check_finite_weight
 
 from ._eager import outside_graphs
+from ._weights import as_applied
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-_TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+_KINDS = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
+)  # fmt: skip
+AS_CIRCULAR = "taken as circular, as the layer does not pad: neither its own values nor a bound of them"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,7 +33,8 @@ class Symbols:
     phases x[s m + p]: they are further channels, channel-major, on the grid of the coarser side.
 
     Attributes:
-        taps: (g, t, a, b), output and input channels (and phases) of each group; keeps the weight's gradient.
+        taps: (g, t, a, b), output and input channels (and phases) of each group; keeps the weight's gradient. Of the
+            weight's dtype where they are its entries; float64 where they are scaled or added up.
         offsets: (t, d) int64, all different modulo the grid.
         grid: (n_1 .. n_d), periodic grid of the coarser side.
         stride: (s_1 .. s_d).
@@ -36,10 +42,12 @@ class Symbols:
         frequencies: (f, d) int64, one of each set of frequencies that share their singular values.
         multiplicity: (f,) int64, how many frequencies of the grid share them.
         cells: (*grid) int64, the row of each frequency.
-        exact: whether this periodic map has the singular values of the layer's own map, or bounds them from above.
+        exact: whether this periodic map has the singular values of the layer's own map. If not, they are bounded from
+            above, unless the note is `AS_CIRCULAR`.
         note: what was done to the layer, for people.
         weight_shape: shape of the layer's weight.
         input_size: (d,) of the layer's input.
+        dtype: of the layer's weight.
     """
 
     taps: Tensor
@@ -54,6 +62,7 @@ class Symbols:
     note: str
     weight_shape: tuple[int, ...]
     input_size: tuple[int, ...]
+    dtype: torch.dtype
 
     @property
     def constant(self) -> bool:
@@ -85,35 +94,41 @@ def conv_symbols_of(
 
     Raises:
         ValueError: weights that are not finite, a size that the stride does not divide, a padding mode with no
-            periodic counterpart, a wrong number of sides.
+            periodic counterpart, a wrong number of sides, a weight that something unknown makes at each call.
         TypeError: another kind of layer, or one without usable weights: lazy, quantised, complex.
     """
     if padding not in (None, "circular"):
         raise ValueError(f"expected `padding` to be None (what the layer does) or 'circular', got {padding!r}")
-    weight = _weight_of(layer)
+    weight = weight_of(layer)
     size = tuple(int(n) for n in input_size)
     if isinstance(layer, nn.Linear):
         taps = _scaled(weight, batch_norm, 0, 1)[None, None]
-        return _symbols(taps, torch.zeros(1, 1, dtype=torch.int64), (1,), (1,), False, True, "", weight.shape, ())
+        return _symbols(taps, torch.zeros(1, 1, dtype=torch.int64), (1,), (1,), False, True, "", weight, ())
     assert isinstance(layer, Convolution)
     d = weight.ndim - 2
     if len(size) != d or any(n < 1 for n in size):
         raise ValueError(f"expected `input_size` of {d} positive sides for {type(layer).__name__}, got {size}")
-    transposed = isinstance(layer, _TRANSPOSED)
-    weight = _scaled(weight, batch_norm, 1 if transposed else 0, layer.groups)
+    transposed = isinstance(layer, TRANSPOSED)
+    scaled = _scaled(weight, batch_norm, 1 if transposed else 0, layer.groups)
     grid, before, exact, note = _periodic(layer, size, padding)
-    taps, offsets = _taps(weight, layer, before, grid)
+    taps, offsets = _taps(scaled, layer, before, grid)
     if transposed:  # the adjoint: A(k)^H has the transposed taps at the opposite offsets
         taps, offsets = taps.transpose(2, 3), -offsets
     stride = tuple(int(s) for s in layer.stride)
-    return _symbols(taps, offsets, grid, stride, transposed, exact, note, weight.shape, size)
+    return _symbols(taps, offsets, grid, stride, transposed, exact, note, weight, size)
 
 
-def _weight_of(layer: nn.Module) -> Tensor:
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight that a convolution or linear layer applies; anything that does not apply it plainly is refused."""
     kind = type(layer).__name__
     if not isinstance(layer, Convolution | nn.Linear):
         raise TypeError(f"expected a convolution, a transposed convolution or a linear layer, got {kind}")
-    weight = layer.weight
+    if not any(_runs_as(type(layer), base) for base in _KINDS) or "forward" in vars(layer):
+        raise TypeError(
+            f"expected a layer whose forward pass is torch's own, {kind} has another, which may do more to its weight "
+            "and input; use the plain layer with the weight that it applies"
+        )
+    weight: Any = as_applied(layer).weight
     if isinstance(weight, nn.parameter.UninitializedParameter):
         raise TypeError(f"expected a {kind} with weights, its own are not made yet; run one batch through it first")
     if not isinstance(weight, Tensor) or weight.is_quantized:
@@ -124,14 +139,20 @@ def _weight_of(layer: nn.Module) -> Tensor:
     return weight
 
 
+def _runs_as(kind: type, base: type) -> bool:
+    own = (getattr(kind, name, None) for name in ("forward", "_conv_forward"))
+    return all(a is b for a, b in zip(own, (getattr(base, n, None) for n in ("forward", "_conv_forward")), strict=True))
+
+
 def _scaled(weight: Tensor, batch_norm: nn.Module | None, axis: int, groups: int) -> Tensor:
-    """The weight with a batch norm's scale on its output channels."""
+    """The weight with a batch norm's scale on its output channels, in float64 so that it is rounded nowhere."""
     if batch_norm is None:
         return weight
     if not isinstance(batch_norm, BatchNorm) or batch_norm.running_var is None:
         raise TypeError(f"expected a batch norm with running statistics to fold in, got {type(batch_norm).__name__}")
-    gamma = 1.0 if batch_norm.weight is None else batch_norm.weight
-    scale = gamma / torch.sqrt(batch_norm.running_var + batch_norm.eps)
+    gamma = 1.0 if batch_norm.weight is None else batch_norm.weight.double()
+    scale = gamma / torch.sqrt(batch_norm.running_var.double() + batch_norm.eps)
+    weight = weight.double()
     if axis == 0:
         return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     # transposed: (in, out / groups, ...); input channels of group g meet output channels of group g
@@ -142,41 +163,65 @@ def _scaled(weight: Tensor, batch_norm: nn.Module | None, axis: int, groups: int
 def _periodic(
     layer: Any, size: tuple[int, ...], padding: str | None
 ) -> tuple[tuple[int, ...], tuple[int, ...], bool, str]:
-    """Coarse grid, padding before each axis, whether the periodic map is exact, and a note."""
+    """Coarse grid, padding before each axis, whether the periodic map is the layer's own, and a note."""
+    before, after = margins(layer)
+    if layer.padding_mode == "circular":
+        return _circular(layer, size, before, after, padding)
+    if padding != "circular":
+        return _zero_padded(layer, size, before, after)
+    coarse = size if isinstance(layer, TRANSPOSED) else _coarse(layer, size)
+    try:
+        own = not any((*before, *after)) and _zero_padded(layer, size, before, after)[::2] == (coarse, True)
+    except ValueError:  # no output at this size
+        own = False
+    return coarse, before, own, "" if own else AS_CIRCULAR
+
+
+def _coarse(layer: Any, size: tuple[int, ...]) -> tuple[int, ...]:
+    stride = layer.stride
+    for n, s in zip(size, stride, strict=True):
+        if n % s:
+            raise ValueError(
+                f"expected sides that the stride {tuple(stride)} divides for a periodic map, got {size}; "
+                f"use {tuple(-(-n // s) * s for n, s in zip(size, stride, strict=True))}"
+            )
+    return tuple(n // s for n, s in zip(size, stride, strict=True))
+
+
+def _circular(
+    layer: Any, size: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...], padding: str | None
+) -> tuple[tuple[int, ...], tuple[int, ...], bool, str]:
+    """`_periodic` of a layer with circular padding of its own."""
+    coarse = _coarse(layer, size)
+    rows = _rows(size, layer.stride, layer.dilation, layer.kernel_size, before, after)
+    if any(m > n for m, n in zip(rows, coarse, strict=True)):
+        if padding == "circular":
+            return coarse, before, False, AS_CIRCULAR
+        raise ValueError(
+            f"expected circular padding that gives at most {coarse} outputs, it gives {rows}: part of the output "
+            "repeats; pass padding='circular' for the periodic map itself"
+        )
+    part = rows != coarse
+    return coarse, before, not part, "upper bound: the layer gives a part of the periodic output" if part else ""
+
+
+def _zero_padded(
+    layer: Any, size: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], bool, str]:
+    """`_periodic` of a layer with zero padding, or none."""
+    if layer.padding_mode != "zeros" and any((*before, *after)):
+        raise ValueError(
+            f"expected zero or circular padding, got padding_mode={layer.padding_mode!r}, which no periodic map "
+            "bounds; pass padding='circular' to treat the layer as periodic"
+        )
     stride, dilation, kernel = layer.stride, layer.dilation, layer.kernel_size
-    before, after = _margins(layer)
-    transposed = isinstance(layer, _TRANSPOSED)
+    transposed = isinstance(layer, TRANSPOSED)
     fine = tuple(
         (n - 1) * s - b - a + dil * (k - 1) + extra + 1
         for n, s, b, a, dil, k, extra in zip(
             size, stride, before, after, dilation, kernel, layer.output_padding, strict=True
         )
     ) if transposed else size  # fmt: skip
-    if padding == "circular" or layer.padding_mode == "circular":
-        if transposed:
-            return size, before, True, "" if layer.padding_mode == "circular" else "taken as circular"
-        for n, s in zip(size, stride, strict=True):
-            if n % s:
-                raise ValueError(
-                    f"expected sides that the stride {tuple(stride)} divides for a periodic map, got {size}; "
-                    f"use {tuple(-(-n // s) * s for n, s in zip(size, stride, strict=True))}"
-                )
-        coarse = tuple(n // s for n, s in zip(size, stride, strict=True))
-        if layer.padding_mode != "circular":
-            return coarse, before, True, "taken as circular"
-        rows = _rows(size, stride, dilation, kernel, before, after)
-        if any(m > n for m, n in zip(rows, coarse, strict=True)):
-            raise ValueError(
-                f"expected circular padding that gives at most {coarse} outputs, it gives {rows}: part of the output "
-                "repeats; pass padding='circular' for the periodic map itself"
-            )
-        part = rows != coarse
-        return coarse, before, not part, "upper bound: the layer gives a part of the periodic output" if part else ""
-    if layer.padding_mode != "zeros":
-        raise ValueError(
-            f"expected zero or circular padding, got padding_mode={layer.padding_mode!r}, which no periodic map "
-            "bounds; pass padding='circular' to treat the layer as periodic"
-        )
     rows = size if transposed else _rows(size, stride, dilation, kernel, before, after)
     if any(m < 1 for m in (*rows, *fine)):
         raise ValueError(f"expected an input larger than the kernel, {type(layer).__name__} has no output at {size}")
@@ -193,7 +238,7 @@ def _periodic(
     return tuple(grid), before, False, f"upper bound: zero padding, a part of the periodic map on {enlarged}"
 
 
-def _margins(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def margins(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Padding before and after each axis."""
     if layer.padding == "valid":
         none = (0,) * len(layer.kernel_size)
@@ -237,6 +282,8 @@ def _taps(weight: Tensor, layer: Any, before: Sequence[int], grid: Sequence[int]
     phases = math.prod(layer.stride)
     groups, rows, columns = layer.groups, weight.shape[0] // layer.groups, weight.shape[1]
     flat = weight.reshape(groups, rows, columns, -1)
+    if len(positions) > len(torch.unique(index * phases + phase)):
+        flat = flat.double()  # sums of float32 would round
     taps = flat.new_zeros(groups, rows, columns, len(offsets) * phases).index_add(3, index * phases + phase, flat)
     taps = taps.reshape(groups, rows, columns, len(offsets), phases).permute(0, 3, 1, 2, 4)
     return taps.reshape(groups, len(offsets), rows, columns * phases), offsets
@@ -250,10 +297,10 @@ def _symbols(
     transposed: bool,
     exact: bool,
     note: str,
-    weight_shape: Sequence[int],
+    weight: Tensor,
     input_size: tuple[int, ...],
 ) -> Symbols:
-    frequencies, multiplicity, cells = _distinct(offsets.cpu(), grid)
+    frequencies, multiplicity, cells = distinct_frequencies(offsets.cpu(), grid)
     return Symbols(
         taps=taps,
         offsets=offsets.to(taps.device),
@@ -265,12 +312,13 @@ def _symbols(
         cells=cells,
         exact=exact,
         note=note,
-        weight_shape=tuple(weight_shape),
+        weight_shape=tuple(weight.shape),
         input_size=input_size,
+        dtype=weight.dtype,
     )
 
 
-def _distinct(offsets: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def distinct_frequencies(offsets: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """One of each set of frequencies that share singular values, how many share them, and the row of each frequency.
 
     Real taps: k and -k do. And where all offsets differ by multiples of q along an axis (dilation, 1 x 1 kernels), k

@@ -41,6 +41,50 @@ def new_figure(width: float, height: float) -> Figure:
     return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
+class Panel:
+    """One panel: a figure of its own, or axes of the caller's, which get a title in place of heading and caption.
+
+    Args:
+        ax: the caller's axes, or None.
+        width: of the figure, in inches.
+        height: of the figure.
+
+    Raises:
+        TypeError: something else than axes.
+    """
+
+    def __init__(self, ax: Axes | None, width: float, height: float) -> None:
+        if ax is not None and not isinstance(ax, Axes):
+            raise TypeError(f"expected `ax` as matplotlib axes, got {type(ax).__name__}")
+        self._own = ax is None
+        self.axes = new_figure(width, height).add_subplot() if ax is None else ax
+        figure = self.axes.get_figure(root=True)
+        assert figure is not None
+        self.figure: Figure = figure
+
+    def heading(self, text: str) -> None:
+        """What is drawn, and of what."""
+        if self._own:
+            set_heading(self.figure, text)
+        else:
+            set_title(self.axes, text, width=60)
+
+    def caption(self, text: str) -> None:
+        """A small line below everything else; none in the caller's figure."""
+        if self._own:
+            set_caption(self.figure, text)
+
+
+def several(ax: object) -> None:
+    """Refuse the caller's axes for a figure of several panels.
+
+    Raises:
+        ValueError: axes were given.
+    """
+    if ax is not None:
+        raise ValueError("expected no `ax`, this figure has several panels; leave it out and take the figure returned")
+
+
 def figure_png(figure: Figure, *, dpi: int = 150) -> bytes:
     """The figure as PNG bytes; equal figures give equal bytes."""
     buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,21 +11,27 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fastfreq.core.bottleneck import BottleneckResult, Frequency
-from fastfreq.core.spectrum import LayerSpectrum
-
 from . import _frame
+
+if TYPE_CHECKING:
+    from fastfreq.layers.bottleneck_result import Bottleneck, Frequency
+    from fastfreq.layers.layer_singular_values import LayerSingularValues
 
 _POINTS = 1500  # of a layer: more are not seen and make files large
 _WIDTH = 0.8  # of a layer's strip
 
 
-def plot_bottleneck(result: BottleneckResult) -> Figure:
+def plot(result: Bottleneck, *, ax: Axes | None = None) -> Figure:
     """All singular values in one strip per layer, and how many channels the middle layers keep at each frequency.
 
     Within a strip low frequencies lie left and dark, high ones right and bright; a bar marks the layer's gap.
     """
     names = list(result.spectrum)
+    if ax is not None:  # the strips alone
+        panel = _frame.Panel(ax, 0, 0)
+        points = _strips(panel.axes, result, names)
+        panel.figure.colorbar(points, ax=panel.axes, label="frequency, cycles per pixel of the layer")
+        return panel.figure
     kept = result.network_kept
     drawn_map = _is_two_dimensional(result) and len(kept) > 0 and _found_share(result) > 0.5
     width = min(22.0, max(6.4, 2.4 + 0.42 * len(names)))
@@ -35,7 +42,11 @@ def plot_bottleneck(result: BottleneckResult) -> Figure:
     if drawn_map:
         _kept_map(panels[1], result, kept)
     shape = " x ".join(map(str, result.spectrum.input_size))
-    _frame.set_heading(figure, f"{result.spectrum.model}, input {shape}: what each layer keeps", width=90)
+    _frame.set_heading(
+        figure,
+        f"{result.details.get('model') or result.spectrum.model}, input {shape}: what each layer keeps",
+        width=90,
+    )
     _frame.set_caption(figure, _caption(result), width=int(13 * (width + 3.6 * drawn_map)))
     return figure
 
@@ -53,7 +64,7 @@ def describe_kept(kept: dict[Frequency, int], *, most: int = 6) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _strips(axes: Axes, result: BottleneckResult, names: list[str]) -> PathCollection:
+def _strips(axes: Axes, result: Bottleneck, names: list[str]) -> PathCollection:
     spectra = [result.spectrum[name] for name in names]
     limit = max(float(spectrum.radius.max()) for spectrum in spectra) or 0.5
     places, values, radii = [], [], []
@@ -88,7 +99,7 @@ def _strips(axes: Axes, result: BottleneckResult, names: list[str]) -> PathColle
     return points
 
 
-def _points(spectrum: LayerSpectrum) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _points(spectrum: LayerSingularValues) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(value, radius) of at most `_POINTS` values: the largest half of them, and an even choice of the rest."""
     at = tuple((spectrum.frequencies % np.asarray(spectrum.grid)).T)
     radius = np.repeat(spectrum.radius[at], spectrum.distinct.shape[1])
@@ -101,7 +112,7 @@ def _points(spectrum: LayerSpectrum) -> tuple[NDArray[np.float64], NDArray[np.fl
     return values, radius
 
 
-def _kept_map(axes: Axes, result: BottleneckResult, kept: dict[Frequency, int]) -> None:
+def _kept_map(axes: Axes, result: Bottleneck, kept: dict[Frequency, int]) -> None:
     """Channels kept at each frequency, in the window of frequencies that hold them."""
     reach = [max(2, *(abs(k[axis]) for k in kept)) for axis in (0, 1)]
     counts = np.zeros((2 * reach[0] + 1, 2 * reach[1] + 1))
@@ -116,15 +127,15 @@ def _kept_map(axes: Axes, result: BottleneckResult, kept: dict[Frequency, int]) 
     _frame.set_title(axes, text, width=40, size=9)
 
 
-def _is_two_dimensional(result: BottleneckResult) -> bool:
+def _is_two_dimensional(result: Bottleneck) -> bool:
     return all(len(result.spectrum[name].grid) == 2 for name in result.spectrum)
 
 
-def _found_share(result: BottleneckResult) -> float:
+def _found_share(result: Bottleneck) -> float:
     return float(np.mean([result.kept[name].found for name in result.middle]))
 
 
-def _caption(result: BottleneckResult) -> str:
+def _caption(result: Bottleneck) -> str:
     text = (
         "Each dot is a singular value of one layer at one frequency: how strongly the layer passes on one pattern of "
         "channels at that frequency. In a layer's strip low frequencies are left and dark, high ones right and bright; "

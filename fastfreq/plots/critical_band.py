@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fastfreq.core.channels import Channel, CriticalBandResult, Scale
-
 from . import _frame
 
+if TYPE_CHECKING:
+    from fastfreq.inputs.critical_band import Channel, CriticalBand
+    from fastfreq.inputs.critical_band.result import Scale
 
-def plot_critical_bands(result: CriticalBandResult, *, criterion: float = 0.5, scale: Scale = "octaves") -> Figure:
+
+def plot(result: CriticalBand, *, criterion: float = 0.5, scale: Scale = "octaves", ax: Axes | None = None) -> Figure:
     """Accuracy against noise for each band; sensitivity against frequency with the fitted Gaussian channel.
 
     Args:
         result: what was measured.
         criterion: accuracy that defines the thresholds.
-        scale: of the fit, see `CriticalBandResult.channel`.
+        scale: of the fit, see `CriticalBand.channel`.
+        ax: refused: there are two panels.
 
     Where there is no channel, since clean images do not reach the criterion or no noise does, the picture says so.
     """
+    _frame.several(ax)
     figure = _frame.new_figure(11.2, 4.6)
     left, right = figure.subplots(1, 2)
     _psychometric(left, result, criterion)
@@ -45,7 +51,7 @@ def plot_critical_bands(result: CriticalBandResult, *, criterion: float = 0.5, s
     return figure
 
 
-def _psychometric(axes: Axes, result: CriticalBandResult, criterion: float) -> None:
+def _psychometric(axes: Axes, result: CriticalBand, criterion: float) -> None:
     colours = matplotlib.colormaps[_frame.SEQUENTIAL](np.linspace(0, 0.9, len(result.bands)))
     low, high = result.interval()
     for k, band in enumerate(result.bands):
@@ -79,10 +85,12 @@ def _psychometric(axes: Axes, result: CriticalBandResult, criterion: float) -> N
     _frame.set_title(axes, "dashed: without noise; dotted: criterion; bars: 95 %", width=60, size=9)
 
 
-def _channel(axes: Axes, result: CriticalBandResult, criterion: float, channel: Channel) -> None:
+def _channel(axes: Axes, result: CriticalBand, criterion: float, channel: Channel) -> None:
     thresholds = result.thresholds(criterion=criterion)
     floor = 1 / channel.ceiling
-    value, low, high = (np.maximum(1 / d, floor / 1.5) for d in (thresholds.deviation, thresholds.high, thresholds.low))
+    least = result.deviations[0] / 2  # where a bar ends that has no end
+    ends = (thresholds.deviation, thresholds.high, np.maximum(thresholds.low, least))
+    value, low, high = (np.maximum(1 / d, floor / 1.5) for d in ends)
     seen = np.isfinite(thresholds.deviation)
     axes.errorbar(
         result.bands[seen],

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fastfreq.core.downsampling import DownsamplingSuggestion
-
 from . import _frame
 
+if TYPE_CHECKING:
+    from fastfreq.layers.downsampling_result import Downsampling
 
-def plot_downsampling(suggestion: DownsamplingSuggestion) -> Figure:
+
+def plot(suggestion: Downsampling, *, ax: Axes | None = None) -> Figure:
     """Above the loss of each layer at each stride beside what is allowed, below its output's grid and what it needs."""
+    _frame.several(ax)
     names = list(suggestion.layers)
     figure = _frame.new_figure(min(22.0, max(7.2, 3.4 + 0.34 * len(names))), 6.6)
     losses, grids = figure.subplots(2, 1, sharex=True)
@@ -37,12 +41,16 @@ def plot_downsampling(suggestion: DownsamplingSuggestion) -> Figure:
     grids.set_xticklabels(names[::step], rotation=60, ha="right", fontsize=7)
     grids.set_xlim(-0.6, len(names) - 0.4)
     shape = " x ".join(map(str, suggestion.input_size))
-    _frame.set_heading(figure, f"{suggestion.model}, input {shape}: where it can be down-sampled", width=90)
+    _frame.set_heading(
+        figure,
+        f"{suggestion.details.get('model') or suggestion.model}, input {shape}: where it can be down-sampled",
+        width=90,
+    )
     _frame.set_caption(figure, suggestion.in_words(), width=int(11 * figure.get_size_inches()[0]))
     return figure
 
 
-def _losses(axes: Axes, suggestion: DownsamplingSuggestion) -> None:
+def _losses(axes: Axes, suggestion: Downsampling) -> None:
     strides = sorted({stride for layer in suggestion.layers.values() for stride in layer.losses})
     colours = matplotlib.colormaps[_frame.SEQUENTIAL](np.linspace(0, 0.85, len(strides)))
     for k, (stride, colour) in enumerate(zip(strides, colours, strict=True)):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fastfreq.core.fourier_attack import FourierAttackResult
 from fastfreq.vocabulary import statistics
 
 from . import _frame
 
+if TYPE_CHECKING:
+    from fastfreq.inputs.fourier_attack import FourierAttack
 
-def plot_fourier_attack(result: FourierAttackResult) -> Figure:
+
+def plot(result: FourierAttack, *, ax: Axes | None = None) -> Figure:
     """The share of images fooled after so many queries with its 95 % Wilson band, and a map of what fooled them.
 
     Raises:
-        ValueError: no image was right to begin with.
+        ValueError: no image was right to begin with, or `ax`: there are two panels.
     """
+    _frame.several(ax)
     if not result.n_attacked:
         raise ValueError(f"expected images that the model gets right to begin with, got none of {result.n_images}")
     height = _frame.map_height(result.size, 3.8)

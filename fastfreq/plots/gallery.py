@@ -51,7 +51,8 @@ def plot_basis_gallery(
         _show(panels[1, 0], pixels)
         _frame.set_title(panels[1, 0], "unperturbed", width=24, size=9)
     for k, ((ky, kx), name) in enumerate(chosen.items(), start=offset):
-        basis = fourier.basis_image((ky, kx), shape, convention.phase)
+        wave = convention.oriented(np.array((ky, kx)), shape)
+        basis = fourier.basis_image((int(wave[0]), int(wave[1])), shape, convention.phase)
         _show(panels[0, k], 0.5 + 0.5 * basis[None] / np.sqrt(2 / basis.size))
         _frame.set_title(panels[0, k], f"{name}\n({ky}, {kx})".strip(), width=24, size=9)
         if pixels is not None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fastfreq.core.image_spectra import SpectrumResult
-
 from . import _frame
 from ._frame import FloatArray
 
+if TYPE_CHECKING:
+    from fastfreq.inputs.spectra import Spectrum
 
-def _label(result: SpectrumResult) -> str:
-    return "mean |F|" if result.kind == "magnitude" else "mean |F|²"
+
+def _label(result: Spectrum) -> str:
+    return "mean |F|" if result.statistic == "magnitude" else "mean |F|²"
 
 
 def _log(values: FloatArray) -> FloatArray:
@@ -26,15 +28,26 @@ def _log(values: FloatArray) -> FloatArray:
     return logs
 
 
-def plot_spectrum(result: SpectrumResult) -> Figure:
+def plot(result: Spectrum, *, ax: Axes | None = None) -> Figure:
     """The map on a log10 scale, where all images had one shape, and the radial profile on log axes.
 
     The band is the 95 % interval over images; the dashed line is the fitted power law over the rings it was fitted to.
 
+    Args:
+        result: what to draw.
+        ax: axes of yours for the profile of images of several sizes; None for a figure of its own.
+
     Raises:
-        ValueError: no image entered the spectrum.
+        ValueError: no image entered the spectrum; or `ax` where there is a map too.
     """
     with_map = result.shape is not None
+    if ax is not None:
+        if with_map:
+            _frame.several(ax)
+        _draw_profile(ax, result, colour=_frame.COLOURS[0])
+        _draw_slope(ax, result)
+        _finish(ax, _label(result))
+        return _frame.Panel(ax, 0, 0).figure
     height = _frame.map_height((result.shape[1], result.shape[2]), 3.6) + 1.3 if result.shape is not None else 4.6
     figure = _frame.new_figure(9.6 if with_map else 6.0, max(height, 4.6))
     panels = figure.subplots(1, 2 if with_map else 1, squeeze=False)[0]
@@ -58,7 +71,7 @@ def plot_spectrum(result: SpectrumResult) -> Figure:
     return figure
 
 
-def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
+def plot_many(results: Mapping[str, Spectrum]) -> Figure:
     """Maps of several spectra of one kind on one log10 scale, as in Yin et al. 2019, Figure 2, and their profiles.
 
     Raises:
@@ -66,7 +79,7 @@ def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
     """
     if not results:
         raise ValueError("expected at least one result, as in {'natural': result}, got none")
-    kinds = {result.kind for result in results.values()}
+    kinds = {result.statistic for result in results.values()}
     if len(kinds) > 1:
         raise ValueError("expected spectra of one kind, got magnitudes and powers")
     maps = {name: _log(result.map) for name, result in results.items() if result.shape is not None}
@@ -97,7 +110,7 @@ def plot_spectra(results: Mapping[str, SpectrumResult]) -> Figure:
     return figure
 
 
-def _draw_profile(axes: Axes, result: SpectrumResult, *, colour: str, style: str = "-") -> list[Line2D]:
+def _draw_profile(axes: Axes, result: Spectrum, *, colour: str, style: str = "-") -> list[Line2D]:
     """Value against frequency, ring 0 left out: it has no place on a log axis."""
     profile, frequency = result.radial(), result.frequency
     shown = (frequency > 0) & (profile.value > 0)
@@ -108,7 +121,7 @@ def _draw_profile(axes: Axes, result: SpectrumResult, *, colour: str, style: str
     return lines
 
 
-def _draw_slope(axes: Axes, result: SpectrumResult) -> str:
+def _draw_slope(axes: Axes, result: Spectrum) -> str:
     """The fitted law as a dashed line, and in words; why there is none where it cannot be fitted."""
     try:
         fit = result.slope()

@@ -5,48 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastfreq.core.spectrum import LayerSpectrum
-
 Rows = tuple[list[str], list[list[str]]]
 _ENDS = (("_low", "_high"), ("_from", "_to"))  # the second of shares that are called low and high
-
-
-def spectrum_rows(layers: Iterable[LayerSpectrum]) -> Rows:
-    """(head, rows) with the figures that matter most of each layer; "<=" where values are upper bounds."""
-    head = ["layer", "kind", "weight", "input", "norm", "condition", "effective rank", "of"]
-    rows = []
-    for layer in layers:
-        bound = "" if layer.exact else "<= "
-        rows.append(
-            [
-                layer.name,
-                layer.kind,
-                _cell(layer.weight_shape),
-                _cell(layer.input_size),
-                f"{bound}{layer.norm:.4g}",
-                condition_text(layer),
-                f"{layer.effective_rank:,.0f}",
-                f"{layer.count:,}",
-            ]
-        )
-    return head, rows
-
-
-def condition_text(layer: LayerSpectrum) -> str:
-    """The condition number, or ">" and what it is at least where the smallest value is not told from zero."""
-    if layer.norm == 0:
-        return "-"
-    if layer.resolved:
-        return f"{layer.condition:.4g}"
-    low = layer.condition_low * (1 + 1e-6)  # so that 9999999 is 1e7
-    step = 10.0 ** (math.floor(math.log10(low)) - 1)
-    digits, exponent = f"{math.floor(low / step) * step:.1e}".split("e")
-    return f">{float(digits):g}e{int(exponent)}"
 
 
 def table_rows(table: Sequence[dict[str, Any]]) -> Rows:
@@ -55,7 +20,7 @@ def table_rows(table: Sequence[dict[str, Any]]) -> Rows:
     pairs = [(f"{name}{low}", f"{name}{high}") for name in names for low, high in _ENDS]
     ends = {end for pair in pairs if set(pair) <= set(names) for end in pair}
     head = [name for name in names if name not in ends]
-    shown = [[_cell(row[name]) + _interval(row, name) for name in head] for row in table]
+    shown = [[cell(row[name]) + _interval(row, name) for name in head] for row in table]
     return [name.replace("_", " ") for name in head], shown
 
 
@@ -104,7 +69,8 @@ def _sizes(value: Sequence[object]) -> str:
     return " x ".join(map(str, value))
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as text, figures to four digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastfreq.vocabulary import fourier
+from . import fourier, numbers
 
 
 def check_eps(eps: float) -> float:
     """`eps` as a positive, finite float."""
-    if not (isinstance(eps, (int, float)) and math.isfinite(eps) and eps > 0):
+    value = numbers.as_float("eps", eps, finite=False)
+    if not (math.isfinite(value) and value > 0):
         raise ValueError(
             f"expected a positive `eps`, the L2 norm per channel in pixels of [0, 1] (4.0 at 32 x 32 and 15.7 at "
-            f"224 x 224 in Yin et al. 2019), got {eps!r}"
+            f"224 x 224 in Yin et al. 2019), got {value}"
         )
-    return float(eps)
+    return value
+
+
+def check_seed(seed: int) -> int:
+    """`seed` as a key of the random generator, from 0 to 2^64 - 1."""
+    value = numbers.as_int("seed", seed)
+    if not 0 <= value < 2**64:
+        raise ValueError(f"expected a `seed` from 0 to 2**64 - 1, got {value}")
+    return value
 
 
 def check_images(images: Tensor) -> None:
@@ -66,21 +73,12 @@ def check_classes(labels: Tensor, logits: Tensor) -> None:
         )
 
 
-def check_eval(model: nn.Module) -> None:
-    """Refuse a model in train mode: dropout and batch statistics would make every figure depend on the batch."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(model).__name__}")
-    for name, module in model.named_modules():
-        if module.training and (module is model or not any(True for _ in module.children())):
-            where = f"its module {name!r} is" if name else "it is"
-            raise ValueError(f"expected a model in evaluation mode, {where} in train mode; call model.eval() first")
-
-
 def check_size(size: int | tuple[int, int] | None, shape: tuple[int, int]) -> tuple[int, int]:
     """`size` as (rows, columns) no larger than the image."""
     if size is None:
         return shape
-    rows, columns = (size, size) if isinstance(size, int) else size
+    rows, columns = size if isinstance(size, (tuple, list)) else (size, size)
+    rows, columns = numbers.as_int("size", rows), numbers.as_int("size", columns)
     if not (1 <= rows <= shape[0] and 1 <= columns <= shape[1]):
         raise ValueError(
             f"expected a map `size` from 1 to the image's {shape[0]} x {shape[1]}, got {rows} x {columns}; "
@@ -114,24 +112,6 @@ def check_shard(shard: tuple[int, int]) -> tuple[int, int]:
     if not (number >= 1 and 0 <= index < number):
         raise ValueError(f"expected `shard=(i, n)` with 0 <= i < n, got {shard}")
     return index, number
-
-
-def logits_of(output: Any) -> Tensor:
-    """The (n, classes) logits in whatever a model returns: a tensor, a dict or object with `logits`, a tuple."""
-    value = output
-    if isinstance(value, Mapping):
-        if "logits" not in value:
-            raise TypeError(f"expected a model output with 'logits', got a dict of {sorted(map(str, value))}")
-        value = value["logits"]
-    elif not isinstance(value, Tensor) and hasattr(value, "logits"):
-        value = value.logits
-    elif isinstance(value, (tuple, list)) and value:
-        value = value[0]
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected the model to return logits, got {type(output).__name__}; wrap it to return a tensor")
-    if value.ndim != 2:
-        raise ValueError(f"expected logits of shape (n, classes), got {tuple(value.shape)}; wrap the model")
-    return value
 
 
 def check_finite_weight(weight: Tensor) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from . import fourier
+from .fourier import IntArray, PhaseOf
 
 Signs = Literal["channel", "image", "none"]
 
@@ -19,6 +23,9 @@ class Convention:
     Attributes:
         name: shown on plots and stored with results.
         phase: phase of the cosine in radians; self-conjugate frequencies have phase 0.
+        phase_of: which of k and -k has that phase (the other has its negative): the "first" one in row-major order of
+            the centred plane, as in the authors' code, or the "canonical" one, see `fourier.oriented`. Signs belong to
+            the canonical one under both rules.
         signs: whose sign is drawn: each "channel" of each image, each "image", or "none" (always +1).
         clip: whether perturbed pixels are clipped to [0, 1].
     """
@@ -27,18 +34,42 @@ class Convention:
     phase: float
     signs: Signs
     clip: bool
+    phase_of: PhaseOf = "canonical"
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.phase):
             raise ValueError(f"expected a finite phase in radians, got {self.phase}")
         if self.signs not in ("channel", "image", "none"):
             raise ValueError(f"expected signs 'channel', 'image' or 'none', got {self.signs!r}")
+        fourier.check_phase_of(self.phase_of)
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> Convention:
+        """A convention out of a saved file, ``dataclasses.asdict`` of it.
+
+        Files from before there was a choice of `phase_of` mean "canonical", and the name says so where that matters.
+        """
+        fields = dict(header)
+        if "phase_of" not in fields:
+            fields["phase_of"] = "canonical"
+            if fields["phase"] != 0:
+                fields["name"] = f"{fields['name']}, phase_of=canonical"
+        return cls(**fields)
+
+    def oriented(self, frequencies: IntArray, shape: tuple[int, int]) -> IntArray:
+        """The member of each pair (..., 2) that has `phase`: what goes into `fourier_perturb` or `basis_image`."""
+        return fourier.oriented(frequencies, shape, self.phase_of)
 
     def replace(
-        self, *, phase: float | None = None, signs: Signs | None = None, clip: bool | None = None
+        self,
+        *,
+        phase: float | None = None,
+        signs: Signs | None = None,
+        clip: bool | None = None,
+        phase_of: PhaseOf | None = None,
     ) -> Convention:
         """A copy with some choices changed; the name says so, e.g. ``yin2019, clip=False``."""
-        chosen = {"phase": phase, "signs": signs, "clip": clip}
+        chosen = {"phase": phase, "signs": signs, "clip": clip, "phase_of": phase_of}
         changes = {key: value for key, value in chosen.items() if value not in (None, getattr(self, key))}
         name = ", ".join([self.name, *(f"{key}={value}" for key, value in changes.items())])
         return dataclasses.replace(self, name=name, **changes)  # pyright: ignore[reportArgumentType]
@@ -46,11 +77,11 @@ class Convention:
 
 CONVENTIONS: dict[str, Convention] = {
     # The paper: sign uniform on {-1, 1}, every channel on its own, pixels clipped; phase from the authors' code.
-    "yin2019": Convention("yin2019", phase=math.pi / 4, signs="channel", clip=True),
+    "yin2019": Convention("yin2019", phase=math.pi / 4, signs="channel", clip=True, phase_of="first"),
     # gatheluck/FourierHeatmap 0.2: real half-spectrum one-hot, so phase 0; sign always drawn, always clipped.
     "fhmap": Convention("fhmap", phase=0.0, signs="channel", clip=True),
     # rai-toolbox: phase pi/4, no clipping of its own; its flag rand_flip_per_channel on.
-    "rai": Convention("rai", phase=math.pi / 4, signs="channel", clip=False),
+    "rai": Convention("rai", phase=math.pi / 4, signs="channel", clip=False, phase_of="first"),
 }
 
 

@@ -7,12 +7,14 @@ frequencies keep NumPy's unshifted FFT order unless a docstring says "centred". 
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+PhaseOf = Literal["first", "canonical"]
 
 
 def signed(frequencies: IntArray, shape: tuple[int, int]) -> IntArray:
@@ -41,6 +43,49 @@ def canonical(frequencies: IntArray, shape: tuple[int, int]) -> IntArray:
     a, b = frequencies % n, -frequencies % n
     keep_a = (a[..., 1] < b[..., 1]) | ((a[..., 1] == b[..., 1]) & (a[..., 0] <= b[..., 0]))
     return signed(np.where(keep_a[..., None], a, b), shape)
+
+
+def oriented(frequencies: IntArray, shape: tuple[int, int], rule: PhaseOf) -> IntArray:
+    """The member of each {k, -k} pair that carries the phase, signed, for frequencies (..., 2).
+
+    U of `basis_image` with phase p at -k is U with phase -p at k: a quarter wave apart at p = pi / 4. So a phase that
+    is no multiple of pi means nothing without the member it belongs to. Random signs do not follow the phase: they
+    belong to the canonical member, whatever the rule.
+
+    Args:
+        frequencies: either member of each pair.
+        shape: (h, w) of the image.
+        rule: "first" for the member met first in row-major order of the centred plane, rows from -floor(h / 2) up:
+            ky < 0, or ky = 0 and kx < 0; in Nyquist rows and columns of even sides, which are their own mirror image,
+            the one with the other component negative. "canonical" for the member that `canonical` gives.
+
+    Raises:
+        ValueError: an unknown rule.
+
+    Source: "first": Yin et al. 2019, whose code puts 0.5 + 0.5i at the cell it visits and 0.5 - 0.5i at its twin;
+        rai-toolbox visits cells in this order and skips twins of those it has seen.
+    """
+    check_phase_of(rule)
+    if rule == "canonical":
+        return canonical(frequencies, shape)
+    k, mirrored = signed(frequencies, shape), twin(frequencies, shape)
+    earlier = (k[..., 0] < mirrored[..., 0]) | ((k[..., 0] == mirrored[..., 0]) & (k[..., 1] <= mirrored[..., 1]))
+    return np.where(earlier[..., None], k, mirrored)
+
+
+def orientation(frequencies: IntArray, shape: tuple[int, int], rule: PhaseOf) -> IntArray:
+    """+1 where `oriented` gives the canonical member itself, -1 where it gives its twin, for frequencies (..., 2).
+
+    A phase p of the oriented member is the phase orientation * p of the canonical one.
+    """
+    same = (oriented(frequencies, shape, rule) == canonical(frequencies, shape)).all(axis=-1)
+    return np.where(same, 1, -1).astype(np.int64)
+
+
+def check_phase_of(rule: str) -> None:
+    """Refuse what is no rule of `oriented`."""
+    if rule not in get_args(PhaseOf):
+        raise ValueError(f"expected the phase of the 'first' or the 'canonical' member of each pair, got {rule!r}")
 
 
 def centred_grid(size: tuple[int, int]) -> IntArray:
@@ -76,9 +121,11 @@ def basis_image(frequency: tuple[int, int], shape: tuple[int, int], phase: float
     """The real Fourier basis image U of one frequency, (h, w), with unit L2 norm.
 
     U[y, x] = sqrt(2 / (h w)) cos(2 pi (ky y / h + kx x / w) + phase); at self-conjugate frequencies the
-    cosine has no free phase: U[y, x] = cos(2 pi (ky y / h + kx x / w)) / sqrt(h w).
+    cosine has no free phase: U[y, x] = cos(2 pi (ky y / h + kx x / w)) / sqrt(h w). The phase belongs to the member
+    that is given: that of the twin is -phase (see `oriented`).
 
-    Source: Yin et al. 2019, section 2; phase pi / 4 reproduces the authors' delta pair 0.5 +- 0.5i.
+    Source: Yin et al. 2019, section 2; phase pi / 4 is the authors' delta pair, 0.5 + 0.5i at `frequency`, its
+        conjugate at the twin.
     """
     h, w = shape
     own_twin = bool(is_self_conjugate(np.asarray(frequency), shape))

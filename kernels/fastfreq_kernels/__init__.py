@@ -8,7 +8,7 @@ from .filter_bands import filter_bands
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 from .gram_iteration import gram_iteration
 from .hermitian_eigenvalues import hermitian_eigenvalues
-from .radial_power import radial_cells, radial_power
+from .radial_power import radial_cells, radial_power, ring_moments
 
 __all__ = [
     "ConvGram",
@@ -27,4 +27,5 @@ __all__ = [
     "hermitian_eigenvalues",
     "radial_cells",
     "radial_power",
+    "ring_moments",
 ]

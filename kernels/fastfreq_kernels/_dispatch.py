@@ -15,7 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-__all__ = ["BACKENDS", "Path", "choose", "interpreted", "register"]
+from ._output import OUTPUT, Output
+
+__all__ = ["BACKENDS", "Path", "choose", "register"]
 
 BACKENDS = ("triton", "cpu", "reference")
 Path = Literal["operator", "interpreter", "reference"]
@@ -26,22 +28,48 @@ _LIBRARY = torch.library.Library("fastfreq", "DEF")
 
 
 def register(
-    name: str, schema: str, *, cpu: Callable[..., Tensor], triton: str, fake: Callable[..., Tensor]
-) -> Callable[..., Tensor]:
-    """Define the operator `fastfreq::name`.
+    name: str, schema: str, *, reference: Callable[..., Any], cpu: Callable[..., Any], fake: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Define the operator `fastfreq::name`; the function that is returned calls one of its implementations.
+
+    That function takes the operator's arguments and `backend`. All implementations have the same arguments, and the
+    one in the operation's `_triton.py`, loaded on the first call for a GPU, the name of the reference. Where the
+    schema ends with `OUTPUT`, implementations and the function have one `Output` in place of its fields.
 
     Args:
         name: of the operator.
         schema: its arguments and result in the schema language of torch.
+        reference: the specification, differentiable.
         cpu: implementation for CPU tensors.
-        triton: "operation:function" in that operation's `_triton.py`, loaded on the first GPU call.
         fake: result's shape, dtype and strides from the same arguments.
     """
+    package, function = reference.__module__.rpartition(".")[0], reference.__name__
+    fields = len(Output._fields) if OUTPUT in schema else 0
+
+    def by_triton(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(f"{package}._triton"), function)(*arguments)
+
+    def gathered(run: Callable[..., Any]) -> Callable[..., Any]:
+        return (lambda *flat: run(*flat[:-fields], Output(*flat[-fields:]))) if fields else run
+
     _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(name, cpu, "CPU")
-    _LIBRARY.impl(name, lambda *arguments: _triton(triton)(*arguments), "CUDA")  # ROCm has the same key
-    torch.library.register_fake(f"fastfreq::{name}", fake, lib=_LIBRARY)
-    return getattr(torch.ops.fastfreq, name).default
+    _LIBRARY.impl(name, gathered(cpu), "CPU")
+    _LIBRARY.impl(name, gathered(by_triton), "CUDA")  # ROCm has the same key
+    torch.library.register_fake(f"fastfreq::{name}", gathered(fake), lib=_LIBRARY)
+    operator = getattr(torch.ops.fastfreq, name).default
+
+    def call(*arguments: Any, backend: str | None) -> Any:
+        flat = (*arguments[:-1], *arguments[-1]) if fields else arguments
+        needed = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in flat)
+        path = choose(backend, arguments[0].device.type, differentiated=needed)
+        if path == "reference":
+            return reference(*arguments)
+        if path == "operator":
+            return operator(*flat)
+        _check_interpreter()
+        return by_triton(*arguments)
+
+    return call
 
 
 def choose(backend: str | None, device: str, *, differentiated: bool) -> Path:
@@ -89,19 +117,8 @@ def choose(backend: str | None, device: str, *, differentiated: bool) -> Path:
     )
 
 
-def interpreted(target: str) -> Callable[..., Tensor]:
-    """The launcher "operation:function" of a kernel that Triton interprets on the CPU."""
-    module = _module(target)
-    if not module.INTERPRETED:
+def _check_interpreter() -> None:
+    if not importlib.import_module("fastfreq_kernels._device").INTERPRETED:
         raise RuntimeError(
             "expected TRITON_INTERPRET=1 before triton was first imported, got it later; set it before Python starts"
         )
-    return getattr(module, target.partition(":")[2])
-
-
-def _triton(target: str) -> Callable[..., Tensor]:
-    return getattr(_module(target), target.partition(":")[2])
-
-
-def _module(target: str) -> Any:
-    return importlib.import_module(f"fastfreq_kernels.{target.partition(':')[0]}._triton")

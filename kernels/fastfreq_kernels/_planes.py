@@ -1,34 +1,13 @@
-"""What operations on filtered planes share: their masks, their contrast, and the last step to a network's input."""
+"""What operations on planes of images share: their pixels, their masks, their contrast."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_masks", "contrast", "empty", "filtered", "finish", "half_masks", "laid_out", "pixels_of", "rescaling"]
+__all__ = ["contrast", "filtered", "half_masks", "pixels_of", "rescaling"]
 
 _GREY = 1e-5  # share of an image's standard deviation below which what is left of it is rounding
-
-
-def check_masks(masks: Tensor, images: Tensor, *, double: bool) -> None:
-    """(b, h, w), bool or float, on the images' device.
-
-    Raises:
-        ValueError: another shape or device.
-        TypeError: another dtype.
-    """
-    h, w = images.shape[2:]
-    if masks.ndim != 3 or masks.shape[1:] != (h, w):
-        raise ValueError(
-            f"expected `masks` of shape (b, {h}, {w}), a whole unshifted plane each, got {tuple(masks.shape)}"
-        )
-    if masks.dtype not in (torch.bool, torch.float32) and not (double and masks.dtype == torch.float64):
-        raise TypeError(f"expected `masks` of bool or float32, got {masks.dtype}; use masks.float()")
-    if masks.device != images.device:
-        raise ValueError(
-            f"expected `masks` on {images.device}, where the images are, got {masks.device}; "
-            f"move them with .to(images.device)"
-        )
 
 
 def pixels_of(images: Tensor) -> Tensor:
@@ -75,51 +54,3 @@ def rescaling(deviation: Tensor, mean: Tensor, wanted: Tensor, level: Tensor) ->
     left = deviation > _GREY * wanted
     gain = torch.where(left, wanted / torch.where(left, deviation, 1.0), 0.0)
     return gain, level - gain * mean
-
-
-def finish(
-    planes: Tensor,
-    base: Tensor | None,
-    gain: Tensor | None,
-    offset: Tensor | None,
-    *,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-) -> Tensor:
-    """normalise(clip(base + gain plane + offset)) of planes (b, n, c, h, w), cast: the specification, differentiable.
-
-    Args:
-        planes: (b, n, c, h, w).
-        base: (n, c, h, w) added to every band, or None.
-        gain: broadcastable to planes, or None.
-        offset: broadcastable to planes, or None.
-        clip: to [0, 1], before normalisation.
-        mean: (c,), or None.
-        std: (c,), or None.
-        dtype: of the result.
-    """
-    out = planes if gain is None else planes * gain
-    out = out if offset is None else out + offset
-    out = out if base is None else base + out
-    if clip:
-        out = out.clamp(0, 1)
-    if mean is not None and std is not None:
-        out = (out - mean.to(out.dtype)[:, None, None]) / std.to(out.dtype)[:, None, None]
-    return out.to(dtype)
-
-
-def empty(images: Tensor, bands: int, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
-    """An unwritten (bands, n, c, h, w) result, each image contiguous or with the channels innermost."""
-    n, c, h, w = images.shape
-    if channels_last:
-        return images.new_empty((bands, n, h, w, c), dtype=dtype).permute(0, 1, 4, 2, 3)
-    return images.new_empty((bands, n, c, h, w), dtype=dtype)
-
-
-def laid_out(out: Tensor, *, channels_last: bool) -> Tensor:
-    """(b, n, c, h, w) with each image contiguous or with the channels innermost."""
-    if channels_last:
-        return out.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    return out.contiguous()

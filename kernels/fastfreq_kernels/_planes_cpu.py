@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ._output import Output
 from ._planes import half_masks
 
 __all__ = ["Writer", "filtered"]
@@ -49,23 +50,18 @@ class Writer:
     """Clips, normalises and casts planes, which it overwrites, into a result.
 
     Args:
-        out: (b, n, c, h, w), each image contiguous or with the channels innermost.
-        clip: to [0, 1].
-        mean: (c,) or None.
-        std: (c,) or None.
+        out: (b, n, c, h, w), of `output.empty`.
+        output: what is made of the planes.
     """
 
-    def __init__(self, out: Tensor, *, clip: bool, mean: Tensor | None, std: Tensor | None) -> None:
-        self._out, self._clip = out, clip
-        self._terms: tuple[Tensor, Tensor] | None = None
-        if mean is not None and std is not None:
-            gain, shift = 1 / std.float(), -mean.float() / std.float()
-            self._terms = gain[:, None, None], shift[:, None, None]
+    def __init__(self, out: Tensor, output: Output) -> None:
+        self._out, self._clip = out, output.clip
+        self._terms = [term[:, None, None] for term in output.terms() or ()]
 
     def __call__(self, bands: slice, images: slice, planes: Tensor) -> None:
         if self._clip:
             planes.clamp_(0, 1)
-        if self._terms is not None:
+        if self._terms:
             planes.mul_(self._terms[0]).add_(self._terms[1])  # two passes in cache: addcmul is slower with a row
         target = self._out[bands, images]
         if target.is_contiguous():

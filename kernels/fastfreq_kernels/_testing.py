@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._output import Output
 from .fourier_perturb import _reference, fourier_signs
 
 __all__ = ["CASES", "Case", "assert_matches_reference"]
@@ -119,8 +120,9 @@ def assert_matches_reference(
     A value may be off by 16 float32 eps of the terms it is the sum of; in 16 bits, by one unit in the last place more.
     """
     pixels = images.double() / 255 if images.dtype == torch.uint8 else images.double()
-    wide = {"mean": None if mean is None else mean.double(), "std": None if std is None else std.double()}
-    truth = _reference.perturb(pixels, frequencies, signs, eps=eps, phase=phase, clip=clip, dtype=torch.float64, **wide)
+    wide_mean, wide_std = (None if value is None else value.double() for value in (mean, std))
+    output = Output(clip, wide_mean, wide_std, torch.float64, channels_last)
+    truth = _reference.perturb(pixels, frequencies, signs, eps, phase, output)
     assert out.shape == truth.shape and out.dtype == dtype, (out.shape, truth.shape, out.dtype, dtype)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     assert out.is_contiguous(memory_format=layout), f"expected {layout}, got strides {out.stride()}"

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-__all__ = ["each_in_threads", "own_threads_only", "split_over_threads", "threads_of_torch"]
+__all__ = ["each_in_threads", "own_threads_only", "split_over_threads"]
 
 
 class _Local(threading.local):
@@ -32,16 +32,6 @@ def own_threads_only() -> Iterator[None]:
         yield
         return
     with _set(torch.get_num_threads(), of_torch=1):
-        yield
-
-
-@contextlib.contextmanager
-def threads_of_torch() -> Iterator[None]:
-    """Inside `own_threads_only`, torch's own threads again: for one large matrix."""
-    if not _local.threads:
-        yield
-        return
-    with _set(0, of_torch=_local.threads):
         yield
 
 
@@ -72,13 +62,22 @@ def split_over_threads(run: Callable[[int, int], object], count: int, *, multipl
 
 
 def each_in_threads(tasks: Sequence[Callable[[], object]]) -> None:
-    """Call every task, in order, each in the first thread that is free; an exception reaches the caller."""
+    """Call every task, in order, each in the first thread that is free; an exception reaches the caller.
+
+    Torch's modes belong to a thread: the tasks run in the caller's inference and gradient mode.
+    """
     threads = min(_local.threads or torch.get_num_threads(), len(tasks))
     if threads <= 1:
         for task in tasks:
             task()
         return
     waiting = collections.deque(tasks)
+
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def in_modes() -> None:
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+            work()
 
     def work() -> None:
         while True:
@@ -89,7 +88,7 @@ def each_in_threads(tasks: Sequence[Callable[[], object]]) -> None:
             task()
 
     with _set(1, of_torch=1), ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        others = [pool.submit(work) for _ in range(threads - 1)]
+        others = [pool.submit(in_modes) for _ in range(threads - 1)]
         work()
         for other in others:
             other.result()

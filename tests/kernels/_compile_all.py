@@ -1,7 +1,7 @@
 """Compile every kernel, as it is launched, for GPUs that are not there, and print what came out as JSON.
 
 The launches come from `cases()` of every `launches_<operation>.py` beside this file: pairs (name, launch), where a
-launch has `kernel`, `arguments` by name, `warps` and `options`.
+launch has `kernel`, `arguments` by name, `warps` and `options`. With `--every` also from its `more_cases()`, if any.
 
 Run in its own process, without TRITON_INTERPRET: `python tests/kernels/_compile_all.py 'cuda 90' ...`, with
 `--only OPERATION` to compile the launches of one operation.
@@ -9,6 +9,7 @@ Run in its own process, without TRITON_INTERPRET: `python tests/kernels/_compile
 
 import argparse
 import importlib
+import itertools
 import json
 import os
 import re
@@ -34,11 +35,13 @@ TYPES = {
 }
 
 
-def collected(only=None):
+def collected(only=None, every=False):
     """(operation, name, launch) of every operation's cases, or of one's."""
     for file in sorted(Path(__file__).parent.glob(f"{PREFIX}{only or '*'}.py")):
         operation = file.stem.removeprefix(PREFIX)
-        for name, launch in importlib.import_module(file.stem).cases():
+        module = importlib.import_module(file.stem)
+        more = getattr(module, "more_cases", tuple) if every else tuple
+        for name, launch in itertools.chain(module.cases(), more()):
             yield operation, name, launch
 
 
@@ -100,9 +103,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="+")
     parser.add_argument("--only")
+    parser.add_argument("--every", action="store_true")
+    parser.add_argument("--to", type=Path)
     arguments = parser.parse_args()
-    jobs = [(target, *case) for target in arguments.targets for case in collected(arguments.only)]
-    print(json.dumps([row(*job) for job in jobs]))
+    jobs = [(target, *case) for target in arguments.targets for case in collected(arguments.only, arguments.every)]
+    found = json.dumps([row(*job) for job in jobs])
+    if arguments.to:
+        arguments.to.write_text(found)
+    else:
+        print(found)
 
 
 if __name__ == "__main__":

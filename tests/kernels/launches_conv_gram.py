@@ -8,7 +8,7 @@ def cases():
     """(name, launch) of every production launch."""
     offsets = torch.cartesian_prod(torch.arange(3), torch.arange(3))
     for dtype in (torch.float32, torch.float64):
-        for g, a, b in ((1, 64, 64), (1, 37, 20), (512, 1, 1)):
+        for g, a, b in ((1, 64, 64), (1, 37, 20), (512, 1, 1)) if dtype == torch.float32 else ((1, 64, 64),):
             taps, frequencies = torch.zeros(g, 9, a, b, dtype=dtype), torch.zeros(514, 2, dtype=torch.int64)
             out = torch.empty(g, 514, min(a, b), min(a, b), dtype=dtype)
             lags, gram = _triton.launches(out, taps, offsets, frequencies, (32, 32))

@@ -6,7 +6,12 @@ from fastfreq_kernels.radial_power import _triton
 
 def cases():
     """(name, launch) of every production launch."""
-    for h, w, n, dtype in ((32, 32, 200, torch.float32), (224, 224, 40, torch.float32), (33, 47, 2, torch.float64)):
+    for h, w, n, dtype in (
+        (32, 32, 200, torch.float32),
+        (224, 224, 40, torch.float32),
+        (33, 47, 2, torch.float64),
+        (1, 1, 1, torch.float32),
+    ):
         table, starts = _triton._table(h, w, None, torch.device("cpu"))
         rings = torch.empty(n, 3, len(starts) - 1, dtype=dtype)
         plane = torch.zeros(3, h, w // 2 + 1, dtype=torch.float64)

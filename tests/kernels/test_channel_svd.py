@@ -45,9 +45,6 @@ def test_decomposes(shape, kind, backend):
     np.testing.assert_allclose(
         u.mH @ u, np.broadcast_to(np.eye(min(shape)), u.mH.shape[:-1] + (min(shape),)), atol=1e-12
     )
-    np.testing.assert_allclose(
-        kernels.channel_singular_values(A, backend=backend), truth, atol=1e-12 * max(1, truth.max())
-    )
 
 
 @pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu"])
@@ -134,7 +131,7 @@ def test_refusals(matrices, backend, error, message):
 
 @pytest.mark.skipif(INTERPRETED, reason="is this run")
 def test_triton_kernels_under_the_interpreter(run_under_the_interpreter):
-    run_under_the_interpreter(__file__, "triton and not under_the_interpreter")
+    run_under_the_interpreter(__file__)
 
 
 def test_opcheck():

@@ -1,10 +1,7 @@
 """Every kernel at its production launch settings, compiled for GPUs that are not there."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import fastfreq_kernels
@@ -14,15 +11,10 @@ triton = pytest.importorskip("triton")
 TARGETS = ("cuda 80", "cuda 90", "hip gfx942")
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """One process compiles all: TRITON_INTERPRET, if set here, would replace the compiler."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
-    command = [sys.executable, str(Path(__file__).with_name("_compile_all.py")), *TARGETS]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-4000:]
-    found = json.loads(run.stdout)
+@pytest.fixture(scope="module", params=["usual", pytest.param("every", marks=pytest.mark.slow)])
+def rows(request, compiled_launches):
+    """What compiling the launches gave; "every" includes those that the usual ones bound."""
+    found = json.loads(compiled_launches(*["--every"] * (request.param == "every")))
     header = f"{'target':12}{'kernel':58}{'warps':>6}{'registers':>10}{'spilled':>8}{'16-byte stores':>15}{'others':>7}"
     print("\n" + header)
     for row in found:

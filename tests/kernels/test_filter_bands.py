@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from fastfreq_kernels import _numba, filter_bands
+from fastfreq_kernels import filter_bands, simd
 from fastfreq_kernels.filter_bands import _cpu
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -162,11 +162,11 @@ def test_without_numba_torch_answers_after_one_warning(monkeypatch):
     expected = filter_bands(pixels, kept)
     with monkeypatch.context() as patch:
         patch.setattr("importlib.util.find_spec", lambda name: None)
-        _numba.compiled.cache_clear()
+        simd.compiled.cache_clear()
         with pytest.warns(RuntimeWarning, match="numba is not installed: filtering images takes") as caught:
             answers = [filter_bands(pixels, kept), filter_bands(pixels, kept[1:])]
         assert len(caught) == 1
-    _numba.compiled.cache_clear()
+    simd.compiled.cache_clear()
     torch.testing.assert_close(answers[0], expected, atol=1e-6, rtol=0)
 
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from fastfreq_kernels import PhiloxSigns, fourier_perturb, fourier_signs
 from fastfreq_kernels._testing import CASES, Case, assert_matches_reference
-from fastfreq_kernels.fourier_perturb import _reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BACKENDS = (
@@ -81,19 +80,6 @@ def test_reference_computes_in_float32_at_least(dtype):
     assert_matches_reference(out, images, frequencies, signs, **keywords)
 
 
-@pytest.mark.parametrize(
-    "counter, key, word",
-    [
-        # known answers of Random123, philox4x32-10
-        ((0, 0, 0, 0), 0, 0x6627E8D5),
-        ((0xFFFFFFFF,) * 4, 0xFFFFFFFF_FFFFFFFF, 0x408F276D),
-        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), 0x299F31D0_A4093822, 0xD16CFE09),
-    ],
-)
-def test_philox_gives_the_published_answers(counter, key, word):
-    assert int(_reference.philox(key, tuple(torch.tensor([c]) for c in counter))) == word
-
-
 def test_signs_are_fair_and_belong_to_the_item():
     ids, frequencies = torch.arange(200), torch.cartesian_prod(torch.arange(16), torch.arange(16))
     signs = fourier_signs(ids, frequencies, (3, 16, 16), seed=5).double()
@@ -123,27 +109,12 @@ def test_backend_equals_the_float64_reference(case, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**63 + 12345, 2**64 - 1])
-def test_signs_agree_bit_for_bit(backend, seed):
-    ids = torch.tensor([0, 1, 2**31, 2**32 + 1, 2**62 + 3, -1])[::2]
-    frequencies = torch.tensor([[0, 0], [-1, 5], [65533, -65533], [40000, 7]])
-    h, w = 65535, 47
-    signs = fourier_signs(ids, frequencies, (5, h, w), seed=seed, backend=backend)
-    for f, (ky, kx) in enumerate(frequencies.tolist()):
-        for n, image in enumerate(ids.tolist()):
-            for c in range(5):
-                words = (image & 0xFFFFFFFF, (image >> 32) & 0xFFFFFFFF, c, 65536 * (ky % h) + kx % w)
-                word = int(_reference.philox(seed, tuple(torch.tensor([v]) for v in words)))
-                assert signs[f, n, c] == (-1 if word >> 31 else 1)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mode", ["channel", "image", "none"])
 def test_signs_drawn_by_the_call_are_those_drawn_before(backend, mode):
     (images, frequencies, _), keywords = Case("", h=9, w=10).inputs(2)
     ids = torch.tensor([2**40, 5])
-    before = fourier_signs(ids, frequencies, (3, 9, 10), seed=2**63, signs=mode)
-    drawn = fourier_perturb(images, frequencies, PhiloxSigns(2**63, ids, mode), backend=backend, **keywords)
+    before = fourier_signs(ids, frequencies, (3, 9, 10), seed=2**63, signs=mode, domain=5)
+    drawn = fourier_perturb(images, frequencies, PhiloxSigns(2**63, ids, mode, domain=5), backend=backend, **keywords)
     assert torch.equal(drawn, fourier_perturb(images, frequencies, before, backend=backend, **keywords))
 
 
@@ -272,6 +243,9 @@ def test_refusals_of_fourier_perturb(change, error, message):
          "expected `shape` to be (c, h, w), got (2, 3, 4, 5); leave out the batch axis"),
         ({"seed": 2**64}, ValueError,
          "expected `seed` to be an integer from 0 to 2**64 - 1, got 18446744073709551616"),
+        ({"domain": -1}, ValueError, "expected `domain` to be an integer from 0 to 2**15 - 1, got -1"),
+        ({"shape": (65537, 4, 5)}, ValueError,
+         "expected at most 65536 channels, got 65537: random numbers know no more"),
         ({"seed": 0.5}, ValueError, "expected `seed` to be an integer from 0 to 2**64 - 1, got 0.5"),
     ],
 )  # fmt: skip
@@ -306,7 +280,7 @@ def test_opcheck_of_fourier_perturb(case):
 
 
 def test_opcheck_of_fourier_signs():
-    torch.library.opcheck(torch.ops.fastfreq.fourier_signs.default, (torch.arange(3), FREQUENCIES, 3, 8, 9, -5))
+    torch.library.opcheck(torch.ops.fastfreq.fourier_signs.default, (torch.arange(3), FREQUENCIES, (3, 8, 9), -5, 7))
 
 
 def call(images, frequencies, ids, mean, std):
@@ -323,7 +297,9 @@ def call(images, frequencies, ids, mean, std):
         ("aot_eager", False),
         ("aot_eager", True),
         pytest.param(
-            "inductor", False, marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+            "inductor",
+            False,
+            marks=[pytest.mark.slow, pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")],
         ),
     ],
 )

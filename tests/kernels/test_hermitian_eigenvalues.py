@@ -69,7 +69,7 @@ def test_agrees_with_lapack(c, kind, dtype, route):
 @pytest.mark.parametrize("dtype", EPS, ids=str)
 @pytest.mark.parametrize("c", [1, 3, 8, 16, 17, 33])
 def test_unlike_matrices_in_one_batch(c, dtype, backend):
-    kinds = KINDS[-3:] if INTERPRETED and c > 16 else KINDS  # the interpreter takes a second for such a matrix
+    kinds = ["rank one", *KINDS[-2:]] if INTERPRETED and c > 3 else KINDS  # the interpreter takes a second for each
     check(np.concatenate([hermitian(c, 1, kind) for kind in kinds]), dtype, backend)
 
 
@@ -89,7 +89,7 @@ def test_the_laplacian_of_a_ring():
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scale", [1e-18, 1e18])
 def test_any_scale(scale, backend):
-    matrices = hermitian(7, 12, "random")
+    matrices = hermitian(7, 4, "random")
     packed = _hermitian.pack(torch.from_numpy(matrices * scale)).float()
     out = kernels.hermitian_eigenvalues(packed, backend=backend).double() / scale
     np.testing.assert_allclose(out, np.linalg.eigvalsh(matrices)[:, ::-1], atol=2e-6 * np.abs(matrices).sum(1).max())
@@ -103,6 +103,7 @@ def test_each_answer_is_its_own_matrix_and_no_lane_sees_another(backend):
     packed[::7] *= 1e-9
     together = kernels.hermitian_eigenvalues(packed, backend=backend)
     shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    shuffled = shuffled[:7] if INTERPRETED else shuffled
     assert torch.equal(kernels.hermitian_eigenvalues(packed[shuffled], backend=backend), together[shuffled])
 
 
@@ -110,7 +111,7 @@ def test_each_answer_is_its_own_matrix_and_no_lane_sees_another(backend):
 def test_leading_axes_strides_and_an_empty_batch(backend):
     packed = torch.rand(2, 0, 3, 4, 4)
     assert kernels.hermitian_eigenvalues(packed, backend=backend).shape == (2, 0, 3, 4)
-    packed = torch.rand(2, 8, 4, 4)
+    packed = torch.rand(2, 3 if INTERPRETED else 8, 4, 4)
     both = kernels.hermitian_eigenvalues(packed, backend=backend)
     assert torch.equal(both[1], kernels.hermitian_eigenvalues(packed[1], backend=backend))
     transposed = packed.mT.contiguous().mT

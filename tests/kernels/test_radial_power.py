@@ -3,14 +3,16 @@
 The Triton kernels' cases run natively where there is a GPU, and in Triton's interpreter in a process of their own.
 """
 
+import contextlib
 import os
 import re
 
 import numpy as np
 import pytest
 import torch
-from fastfreq_kernels import _numba, radial_cells, radial_power
+from fastfreq_kernels import radial_cells, radial_power, ring_moments, simd
 from fastfreq_kernels.radial_power import _cpu
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BACKENDS = ["triton"] if INTERPRETED else ["reference", "cpu"]
@@ -18,6 +20,27 @@ SHAPES = [(2, 3, 33, 47), (3, 1, 8, 12), (1, 2, 1, 7), (2, 1, 7, 1), (1, 1, 1, 1
 # sides of factors up to 7, with columns and rows that do and do not fill registers: those of the compiled transform
 SMOOTH = [(2, 3, 32, 32), (3, 2, 45, 70), (2, 1, 63, 36), (2, 2, 5, 128), (1, 1, 210, 1), (1, 3, 1, 1), (5, 1, 2, 3)]
 EPS = torch.finfo(torch.float32).eps
+EXPONENTS = [52, 26, 0, -26, -52, -78, -104, -130]
+
+
+def cut(terms, exponents=EXPONENTS):
+    """(p, ...) sums over the first axis of terms cut into multiples of 2^e: float64 divides by these without error."""
+    rest, sums = np.asarray(terms, dtype=np.float64), []
+    for e in exponents:
+        near = np.rint(rest / 2.0**e) * 2.0**e
+        sums.append(near.sum(axis=0))
+        rest = rest - near
+    return np.stack(sums)
+
+
+@contextlib.contextmanager
+def threads(count):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def by_numpy(images, magnitude):
@@ -91,12 +114,8 @@ def test_neither_batches_nor_threads_change_an_image(on_a_cpu):
     images = torch.rand(37, 2, 30, 42)
     whole = radial_power(images)
     parts = [radial_power(part) for part in images.split(5)]
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
+    with threads(3):
         split = radial_power(images)
-    finally:
-        torch.set_num_threads(threads)
     for rings, plane in ((torch.cat([r for r, _ in parts]), sum(p for _, p in parts)), split):
         rounding = 0.0 if on_a_cpu == "compiled" else 4 * EPS  # MKL's own, which may go by the number of planes
         torch.testing.assert_close(rings, whole[0], rtol=rounding, atol=0)
@@ -108,7 +127,7 @@ def test_without_numba_torch_answers_after_one_warning(monkeypatch):
     expected = radial_power(images)
 
     def forget():
-        _numba.compiled.cache_clear()
+        simd.compiled.cache_clear()
         _cpu._layout.cache_clear()
 
     with monkeypatch.context() as patch:
@@ -120,6 +139,104 @@ def test_without_numba_torch_answers_after_one_warning(monkeypatch):
     forget()
     for found, wanted in zip(answers[0], expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+# ------------------------------------------------------------------ exact parts
+PIXELS = {
+    "bytes": lambda shape: torch.randint(0, 256, shape, dtype=torch.uint8),
+    "floats": lambda shape: torch.rand(shape),
+    "bfloat16": lambda shape: torch.rand(shape).bfloat16(),
+    "float64": lambda shape: torch.rand(shape).double(),
+    "black": torch.zeros,
+    "grey": lambda shape: torch.full(shape, 0.3),
+    # from far below 2^-104, where a term has many parts, to far above 1
+    "of every size": lambda shape: torch.rand(shape) * 10 ** (24 * torch.rand(shape[0], 1, 1, 1) - 18),
+}
+
+
+@pytest.mark.parametrize("kind", PIXELS)
+@pytest.mark.parametrize(
+    "shape", [(7, 2, 33, 47), (19, 3, 45, 70), (3, 1, 1, 1), (4, 1, 63, 1), (6, 1, 224, 32)], ids=str
+)
+def test_parts_are_those_of_each_images_plane(shape, kind, on_a_cpu):
+    torch.manual_seed(0)
+    images = PIXELS[kind](shape)
+    for magnitude in (False, True):
+        plain, _ = radial_power(images, magnitude=magnitude)
+        planes = torch.cat([radial_power(image, magnitude=magnitude)[1][None] for image in images.split(1)])
+        for count in (1, 3):
+            with threads(count):
+                rings, parts = radial_power(images, magnitude=magnitude, exponents=EXPONENTS)
+            np.testing.assert_array_equal(parts, cut(planes))
+            np.testing.assert_array_equal(rings, plain)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_order_and_no_batch_changes_a_bit_of_the_parts(backend):
+    images = torch.rand(9, 2, 11, 14)
+    _, whole = radial_power(images, exponents=EXPONENTS, backend=backend)
+    pieces = [radial_power(p, exponents=EXPONENTS, backend=backend)[1] for p in images.flip(0).split([2, 1, 6])]
+    assert torch.equal(pieces[2] + (pieces[0] + pieces[1]), whole) and whole.shape == (8, 2, 11, 8)
+    _, plane = radial_power(images, backend=backend)
+    torch.testing.assert_close(whole.sum(dim=0), plane, rtol=4 * EPS, atol=0)
+    for e, part in zip(EXPONENTS, whole, strict=True):
+        assert not torch.remainder(part, 2.0**e).any()
+    assert not radial_power(images[:0], exponents=EXPONENTS, backend=backend)[1].any()
+
+
+def test_one_large_plane_alone_has_the_bits_it_has_among_others():
+    """Torch would add up its pixels in several threads, in another order."""
+    images = torch.rand(4, 1, 401, 397)
+    with threads(3):
+        alone = [radial_power(image, exponents=EXPONENTS)[1] for image in images.split(1)]
+        np.testing.assert_array_equal(sum(alone), radial_power(images, exponents=EXPONENTS)[1])
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 11, 13), (5, 2, 8, 12)], ids=str)
+def test_threads_write_in_inference_mode(shape):
+    """Other threads are outside of it: their writes to its tensors were refused."""
+    images = torch.rand(shape)
+    expected = radial_power(images, exponents=EXPONENTS)
+    with threads(2), torch.inference_mode():
+        found = radial_power(images, exponents=EXPONENTS)
+        ring_moments(images[:, 0, 0].double(), exponents=EXPONENTS)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(7, 21), (40, 8), (3, 1), (1, 17), (0, 5), (2, 160)], ids=str)
+def test_moments_of_profiles(shape, backend, monkeypatch):
+    rng = np.random.default_rng(5)
+    profiles = rng.standard_normal(shape) * 10.0 ** rng.uniform(-14, 4, shape)
+    expected = cut(profiles[:, :, None] * profiles[:, None, :])
+    given = torch.from_numpy(profiles)
+    with threads(2):
+        np.testing.assert_array_equal(ring_moments(given, exponents=EXPONENTS, backend=backend), expected)
+        monkeypatch.setattr(_cpu, "_code", lambda: None)
+        np.testing.assert_array_equal(ring_moments(given, exponents=EXPONENTS, backend=backend), expected)
+
+
+def test_what_is_no_number_stays_none():
+    images = torch.rand(3, 1, 8, 12)
+    images[1, 0, 3, 4] = torch.nan
+    for backend in ("cpu", "reference"):
+        assert radial_power(images, exponents=EXPONENTS, backend=backend)[1].sum(dim=0).isnan().all()
+
+
+@pytest.mark.parametrize("exponents", [[], [0, 26], [26, 26], [1000, 0], [0, -1000]])
+def test_exponents_that_are_refused(exponents):
+    for call in (radial_power, ring_moments):
+        given = torch.zeros(1, 1, 4, 4) if call is radial_power else torch.zeros(1, 4).double()
+        with pytest.raises(ValueError, match="expected `exponents` descending from 900 at most to -900 at least"):
+            call(given, exponents=exponents)
+
+
+def test_profiles_that_are_refused():
+    with pytest.raises(ValueError, match=re.escape("expected `profiles` of shape (n, r), got (3,)")):
+        ring_moments(torch.zeros(3).double(), exponents=EXPONENTS)
+    with pytest.raises(TypeError, match=re.escape("of float64, got torch.float32; use profiles.double()")):
+        ring_moments(torch.zeros(3, 4), exponents=EXPONENTS)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -170,6 +287,9 @@ def test_gradients_come_from_the_reference():
     rings, _ = radial_power(images)
     rings.sum().backward()
     torch.testing.assert_close(images.grad, 2 * images.detach())  # Parseval
+    with torch.inference_mode():  # tables that are made here are kept, and have to serve a gradient too
+        radial_power(torch.rand(1, 1, 9, 13))
+    radial_power(torch.rand(1, 1, 9, 13, requires_grad=True))[0].sum().backward()
     with pytest.raises(RuntimeError, match="do not require grad for backend='cpu'"):
         radial_power(images, backend="cpu")
 
@@ -200,8 +320,19 @@ def test_triton_kernels_under_the_interpreter(run_under_the_interpreter):
 
 
 def test_opcheck():
-    for side, magnitude in ((None, False), (5, True)):
-        torch.library.opcheck(torch.ops.fastfreq.radial_power.default, (torch.rand(2, 3, 7, 8), side, magnitude))
+    for side, magnitude, exponents in ((None, False, EXPONENTS), (5, True, None)):
+        arguments = torch.rand(2, 3, 7, 8), side, magnitude, exponents
+        torch.library.opcheck(torch.ops.fastfreq.radial_power.default, arguments)
+    torch.library.opcheck(torch.ops.fastfreq.ring_moments.default, (torch.rand(3, 5).double(), EXPONENTS))
+
+
+@pytest.mark.parametrize("side", [None, 3])
+def test_shapes_are_known_before_any_image_of_a_size_was_seen(side):
+    for h, w in ((19, 23), (4, 31), (64, 50)):
+        with FakeTensorMode():
+            fake = torch.ops.fastfreq.radial_power.default(torch.empty(2, 1, h, w), side, False, EXPONENTS)
+        real = radial_power(torch.zeros(2, 1, h, w), side=side, exponents=EXPONENTS)
+        assert [tuple(a.shape) for a in fake] == [tuple(b.shape) for b in real]
 
 
 # ------------------------------------------------------------------ on a GPU
@@ -216,5 +347,7 @@ def test_gpu_equals_the_cpu_and_itself(shape, magnitude):
     there = radial_power(images.cuda(), magnitude=magnitude, backend="triton")
     again = radial_power(images.cuda(), magnitude=magnitude, backend="triton")
     assert torch.equal(there[0], again[0]) and torch.equal(there[1], again[1])
+    _, parts = radial_power(images.cuda(), magnitude=magnitude, exponents=EXPONENTS, backend="triton")
+    torch.testing.assert_close(parts.sum(dim=0), there[1], rtol=4 * EPS, atol=0)
     torch.testing.assert_close(there[0].cpu().double(), here[0], rtol=512 * EPS, atol=1e-6)
     torch.testing.assert_close(there[1].cpu(), here[1], rtol=4096 * EPS, atol=1e-4)

@@ -1,8 +1,10 @@
 """Batches over threads: every part once, errors seen, torch's own number of threads as before, one answer."""
 
+import threading
+
 import pytest
 import torch
-from fastfreq_kernels._threads import each_in_threads, own_threads_only, split_over_threads, threads_of_torch
+from fastfreq_kernels._threads import each_in_threads, own_threads_only, split_over_threads
 from torch import nn
 
 import fastfreq as ff
@@ -31,8 +33,6 @@ def test_ranges_cover_everything_once(threads, count, inside):
             assert torch.get_num_threads() == 1
             split_over_threads(run, count, multiple=4)
             assert torch.get_num_threads() == 1
-            with threads_of_torch():
-                assert torch.get_num_threads() == threads
     else:
         split_over_threads(run, count, multiple=4)
     assert torch.get_num_threads() == threads
@@ -51,6 +51,19 @@ def test_an_error_of_any_task_reaches_the_caller(threads):
         with pytest.raises(IndexError, match="from a task"):
             each_in_threads(tasks)
         assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_tasks_run_in_the_callers_mode(threads, mode):
+    waiting, seen = threading.Barrier(threads, timeout=20), []
+
+    def look():
+        waiting.wait()  # one task per thread
+        seen.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+
+    with mode():
+        each_in_threads([look] * threads)
+        assert seen == [(torch.is_grad_enabled(), torch.is_inference_mode_enabled())] * threads
 
 
 @pytest.mark.parametrize("accuracy", ["exact", "high", "fast"])

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _dispatch, _planes
-from fastfreq_kernels.fourier_perturb import _checks
+from fastfreq_kernels import _checks, _dispatch, _philox
+from fastfreq_kernels._output import OUTPUT, Output
 
 from . import _cpu, _reference
 
 __all__ = ["band_noise", "gaussian_noise"]
 
 
-def gaussian_noise(image_ids: Tensor, shape: tuple[int, int, int], *, seed: int, backend: str | None = None) -> Tensor:
+def gaussian_noise(
+    image_ids: Tensor, shape: tuple[int, int, int], *, seed: int, domain: int = 0, backend: str | None = None
+) -> Tensor:
     """Independent standard normal values (n, c, h, w), float32.
 
-    A value is a function of (seed, image, channel, pixel) and of nothing else: Box and Muller's transform of
+    A value is a function of (seed, domain, image, channel, pixel) and of nothing else: Box and Muller's transform of
     Philox4x32-10, whose words all backends agree on bit for bit; the values, on a few float32 roundings.
 
     Args:
         image_ids: (n,) int64, what identifies each image whatever its batch, shard or order.
-        shape: (c, h, w) of the images, sides below 65536.
+        shape: (c, h, w) of the images, at most 65536 channels, sides below 65536.
         seed: 64-bit key, from 0 to 2**64 - 1.
+        domain: what the values are for, from 0 to 2**15 - 1: no two domains share a number.
         backend: None chooses; "triton", "cpu" or "reference" is used or refused.
 
     Raises:
-        ValueError: a shape or seed other than these.
+        ValueError: a shape, seed or domain other than these.
         TypeError: ids that are not int64.
         RuntimeError: a backend that cannot run here.
 
@@ -36,12 +40,8 @@ def gaussian_noise(image_ids: Tensor, shape: tuple[int, int, int], *, seed: int,
     """
     _checks.check_image_ids(image_ids)
     _checks.check_shape(shape)
-    _checks.check_seed(seed)
-    path = _dispatch.choose(backend, image_ids.device.type, differentiated=False)
-    if path == "reference":
-        return _reference.gaussian(seed, image_ids, shape, torch.float64).float()
-    run = _GAUSSIAN if path == "operator" else _dispatch.interpreted("band_noise:gaussian")
-    return run(image_ids, *shape, _signed(seed))
+    _checks.check_stream(seed, domain, shape[0])
+    return _GAUSSIAN(image_ids, shape, _philox.signed(seed), domain, backend=backend)
 
 
 def band_noise(
@@ -51,6 +51,7 @@ def band_noise(
     *,
     norm: float,
     seed: int,
+    domain: int = 0,
     clip: bool = False,
     mean: Tensor | None = None,
     std: Tensor | None = None,
@@ -69,6 +70,7 @@ def band_noise(
         image_ids: (n,) int64, what identifies each image whatever its batch, shard or order.
         norm: L2 norm of the noise in each channel, in pixels of [0, 1], before clipping.
         seed: 64-bit key of the noise.
+        domain: what the noise is for, as in `gaussian_noise`.
         clip: to [0, 1], before normalisation.
         mean: (c,), subtracted after clipping; needs `std`.
         std: (c,), divided by after `mean` is subtracted; not zero.
@@ -86,67 +88,37 @@ def band_noise(
     """
     double = backend == "reference"
     _checks.check_images(images, double=double)
-    _planes.check_masks(masks, images, double=double)
-    _checks.check_image_ids(image_ids)
-    if image_ids.shape[0] != images.shape[0] or image_ids.device != images.device:
-        raise ValueError(
-            f"expected `image_ids` of shape ({images.shape[0]},) on {images.device}, one per image, "
-            f"got {tuple(image_ids.shape)} on {image_ids.device}"
-        )
-    _checks.check_seed(seed)
+    _checks.check_masks(masks, images, double=double)
+    _checks.check_image_ids(image_ids, images)
+    _checks.check_stream(seed, domain, images.shape[1])
     if not (math.isfinite(norm) and norm >= 0):
         raise ValueError(f"expected a finite `norm` from 0, got {norm!r}")
-    _checks.check_perturbation(0.0, 0.0, dtype, double=double)
-    _checks.check_normalisation(mean, std, images)
-    differentiated = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (images, masks, mean, std)
-    )
-    path = _dispatch.choose(backend, images.device.type, differentiated=differentiated)
-    if path == "reference":
-        out = _reference.band_noise(
-            images, masks, image_ids, norm=norm, seed=seed, clip=clip, mean=mean, std=std, dtype=dtype
-        )
-        return _planes.laid_out(out, channels_last=channels_last)
-    run = _BAND_NOISE if path == "operator" else _dispatch.interpreted("band_noise:band_noise")
-    return run(images, masks, image_ids, norm, _signed(seed), clip, mean, std, dtype, channels_last)
+    output = Output(clip, mean, std, dtype, channels_last)
+    _checks.check_output(output, images, double=double)
+    return _BAND_NOISE(images, masks, image_ids, norm, _philox.signed(seed), domain, output, backend=backend)
 
 
-def _signed(seed: int) -> int:
-    """Operators take signed integers: the same 64 bits."""
-    return seed if seed < 2**63 else seed - 2**64
-
-
-def _fake_gaussian(image_ids: Tensor, channels: int, height: int, width: int, seed: int) -> Tensor:
-    return image_ids.new_empty((image_ids.shape[0], channels, height, width), dtype=torch.float32)
+def _fake_gaussian(image_ids: Tensor, shape: Sequence[int], seed: int, domain: int) -> Tensor:
+    return image_ids.new_empty((image_ids.shape[0], *shape), dtype=torch.float32)
 
 
 def _fake_band_noise(
-    images: Tensor,
-    masks: Tensor,
-    image_ids: Tensor,
-    norm: float,
-    seed: int,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
+    images: Tensor, masks: Tensor, image_ids: Tensor, norm: float, seed: int, domain: int, output: Output
 ) -> Tensor:
-    return _planes.empty(images, masks.shape[0], dtype, channels_last=channels_last)
+    return output.empty(images, masks.shape[0], images.shape[0])
 
 
 _GAUSSIAN = _dispatch.register(
     "gaussian_noise",
-    "(Tensor image_ids, SymInt channels, SymInt height, SymInt width, int seed) -> Tensor",
+    "(Tensor image_ids, SymInt[3] shape, int seed, int domain) -> Tensor",
+    reference=_reference.gaussian,
     cpu=_cpu.gaussian,
-    triton="band_noise:gaussian",
     fake=_fake_gaussian,
 )
 _BAND_NOISE = _dispatch.register(
     "band_noise",
-    "(Tensor images, Tensor masks, Tensor image_ids, float norm, int seed, bool clip, Tensor? mean, Tensor? std, "
-    "ScalarType dtype, bool channels_last) -> Tensor",
+    f"(Tensor images, Tensor masks, Tensor image_ids, float norm, int seed, int domain, {OUTPUT}) -> Tensor",
+    reference=_reference.band_noise,
     cpu=_cpu.band_noise,
-    triton="band_noise:band_noise",
     fake=_fake_band_noise,
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from fastfreq_kernels import _planes
+from fastfreq_kernels._output import Output
 from fastfreq_kernels._planes_cpu import Writer, filtered
 
 from . import _reference
@@ -14,40 +17,29 @@ _COUNTERS = 16384  # Philox counters at a time; below the 32,768 elements from w
 _VECTOR = 64  # a multiple of the floats that any of torch's loops takes at a time
 
 
-def gaussian(image_ids: Tensor, channels: int, height: int, width: int, seed: int) -> Tensor:
+def gaussian(image_ids: Tensor, shape: Sequence[int], seed: int, domain: int) -> Tensor:
     """The reference's values in float32 arithmetic, for a few images at a time, whose 64-bit counters stay in cache."""
-    shape = (channels, height, width)
-    counters = channels * ((height * width + 3) // 4)
+    counters = shape[0] * ((shape[1] * shape[2] + 3) // 4)
     # an image's values must not depend, in the last bit, on those beside it: torch has other code for what is left
     # over at the end of a vector or of a thread's share, which images of whole vectors and small groups do not reach
     group = max(1, _COUNTERS // counters) if counters % _VECTOR == 0 else 1
-    out = torch.empty((len(image_ids), *shape))
+    out = torch.empty(len(image_ids), *shape)
     for i in range(0, len(image_ids), group):
         some = slice(i, i + group)
-        out[some] = _reference.gaussian(seed, image_ids[some], shape, torch.float32)
+        out[some] = _reference.box_muller(image_ids[some], shape, seed, domain, torch.float32)
     return out
 
 
 def band_noise(
-    images: Tensor,
-    masks: Tensor,
-    image_ids: Tensor,
-    norm: float,
-    seed: int,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
+    images: Tensor, masks: Tensor, image_ids: Tensor, norm: float, seed: int, domain: int, output: Output
 ) -> Tensor:
-    """The reference's answer in float32 arithmetic, laid out channels_last or contiguous."""
+    """The reference's answer in float32 arithmetic."""
     pixels = _planes.pixels_of(images).contiguous()
-    c, h, w = images.shape[1:]
-    out = _planes.empty(images, len(masks), dtype, channels_last=channels_last)
-    write = Writer(out, clip=clip, mean=mean, std=std)
+    out = output.empty(images, len(masks), len(images))
+    write = Writer(out, output)
 
     def noise(part: slice) -> Tensor:
-        return gaussian(image_ids[part], c, h, w, seed)
+        return gaussian(image_ids[part], images.shape[1:], seed, domain)
 
     for bands, part, planes in filtered(noise, images.shape, masks):
         gain = _reference.gain_to(torch.linalg.vector_norm(planes, dim=(-2, -1), keepdim=True), norm)

@@ -6,14 +6,18 @@ a cosine and sine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastfreq_kernels import _planes
-from fastfreq_kernels.filter_bands._triton import filtered, finish_launch
-from fastfreq_kernels.fourier_perturb._triton import Launch, _low_word, _on_device, _turn
+from fastfreq_kernels import _philox, _planes
+from fastfreq_kernels._device import turn, words
+from fastfreq_kernels._launch import Launch, run_on
+from fastfreq_kernels._output import Output
+from fastfreq_kernels.filter_bands._triton import filtered_launches
 
 from . import _reference
 
@@ -34,28 +38,25 @@ def _log(x):
 
 
 @triton.jit
-def _box_muller(radius, turn):
+def _box_muller(radius, share):
     """Two standard normal values of two words of 32 bits."""
     u = ((radius >> 8).to(tl.int32) + 1).to(tl.float32) * (1 / 16777216)
-    angle = (turn >> 8).to(tl.int32)
-    cos, sin = _turn(angle, 1, tl.full((), 16777216, tl.int32))
+    angle = (share >> 8).to(tl.int32)
+    cos, sin = turn(angle, 1, tl.full((), 16777216, tl.int32))
     length = tl.sqrt(-2.0 * _log(u))
     return length * cos, length * sin
 
 
-@triton.jit(do_not_specialize=["seed"])
+@triton.jit(do_not_specialize=["seed", "stream"])
 def gaussian_kernel(
-    out, image_ids, stride_n, count, channels, pixels, quads, seed, DENSE: tl.constexpr, BLOCK: tl.constexpr
+    out, image_ids, stride_n, count, channels, pixels, quads, seed, stream, DENSE: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Fills out (images, channels, pixels), four values of each of `count` counters: see `_reference.gaussian`."""
+    """Fills out (images, channels, pixels), four values of each of `count` counters: see `_reference.box_muller`."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     at = start + tl.arange(0, BLOCK)
     plane = at // quads
     image = tl.load(image_ids + plane // channels * stride_n, mask=at < count, other=0)
-    channel = (plane % channels) + 2147483648
-    a, b, c, d = tl.philox(
-        seed, _low_word(image), _low_word(image >> 32), _low_word(channel), _low_word(at % quads)
-    )  # fmt: skip
+    a, b, c, d = words(seed, stream, image, plane % channels, at % quads)
     first, second = _box_muller(a, b)
     third, fourth = _box_muller(c, d)
     values = tl.reshape(tl.join(tl.join(first, third), tl.join(second, fourth)), (4 * BLOCK,))
@@ -67,18 +68,15 @@ def gaussian_kernel(
         tl.store(out + to // (4 * quads) * pixels + pixel, values, mask=(to < 4 * count) & (pixel < pixels))
 
 
-INTERPRETED = not isinstance(gaussian_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
-def gaussian(image_ids: Tensor, channels: int, height: int, width: int, seed: int) -> Tensor:
+def gaussian(image_ids: Tensor, shape: Sequence[int], seed: int, domain: int) -> Tensor:
     """The reference's values in float32 arithmetic."""
-    out = torch.empty((len(image_ids), channels, height, width), dtype=torch.float32, device=image_ids.device)
+    out = torch.empty((len(image_ids), *shape), dtype=torch.float32, device=image_ids.device)
     if out.numel():
-        _on_device(image_ids, gaussian_launch(out, image_ids, seed))
+        run_on(image_ids, lambda: [gaussian_launch(out, image_ids, seed, domain)])
     return out
 
 
-def gaussian_launch(out: Tensor, image_ids: Tensor, seed: int) -> Launch:
+def gaussian_launch(out: Tensor, image_ids: Tensor, seed: int, domain: int) -> Launch:
     """The launch that fills out (n, c, h, w)."""
     n, c, h, w = out.shape
     quads = triton.cdiv(h * w, 4)
@@ -87,37 +85,26 @@ def gaussian_launch(out: Tensor, image_ids: Tensor, seed: int) -> Launch:
         (triton.cdiv(n * c * quads, _BLOCK),),
         {
             "out": out, "image_ids": image_ids, "stride_n": image_ids.stride(0), "count": n * c * quads,
-            "channels": c, "pixels": h * w, "quads": quads, "seed": seed, "DENSE": h * w % 4 == 0, "BLOCK": _BLOCK,
+            "channels": c, "pixels": h * w, "quads": quads, "seed": seed,
+            "stream": _philox.stream(_philox.GAUSSIAN, domain), "DENSE": h * w % 4 == 0, "BLOCK": _BLOCK,
         },
         _WARPS,
     )  # fmt: skip
 
 
 def band_noise(
-    images: Tensor,
-    masks: Tensor,
-    image_ids: Tensor,
-    norm: float,
-    seed: int,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
+    images: Tensor, masks: Tensor, image_ids: Tensor, norm: float, seed: int, domain: int, output: Output
 ) -> Tensor:
-    """The reference's answer in float32 arithmetic, laid out channels_last or contiguous."""
+    """The reference's answer in float32 arithmetic."""
     pixels = _planes.pixels_of(images).contiguous()
-    c, h, w = images.shape[1:]
-    out = _planes.empty(images, len(masks), dtype, channels_last=channels_last)
+    out = output.empty(images, len(masks), len(images))
 
-    def run() -> None:
-        def noise(part: slice) -> Tensor:
-            return gaussian(image_ids[part], c, h, w, seed)
+    def noise(part: slice) -> Tensor:
+        return gaussian(image_ids[part], images.shape[1:], seed, domain)
 
-        for bands, part, planes, squares in filtered(noise, images.shape, masks, energy=True):
-            gain = _reference.gain_to(squares.sqrt(), norm)
-            offset = torch.zeros_like(gain)
-            finish_launch(out[bands, part], planes, gain, offset, pixels[part], clip=clip, mean=mean, std=std)()
+    def terms(_bands: slice, _part: slice, squares: Tensor) -> tuple[Tensor, Tensor]:
+        gain = _reference.gain_to(squares.sqrt(), norm)
+        return gain, torch.zeros_like(gain)
 
-    _on_device(images, run)
+    run_on(images, lambda: filtered_launches(out, noise, terms, masks, output, base=pixels, energy=True))
     return out

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _dispatch, _taps
+from fastfreq_kernels import _checks, _dispatch, _taps
 from fastfreq_kernels._threads import split_over_threads
 from fastfreq_kernels.conv_symbols import conv_symbols
 
@@ -17,7 +16,6 @@ from . import _cpu, _reference
 __all__ = ["channel_singular_values", "channel_svd", "conv_singular_values"]
 
 _CACHED = 1 << 20  # bytes of matrices that a thread holds
-_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def channel_svd(matrices: Tensor, *, backend: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +41,8 @@ def channel_svd(matrices: Tensor, *, backend: str | None = None) -> tuple[Tensor
         RuntimeError: a backend that cannot run here or cannot give the gradient that is required.
     """
     if backend == "triton":
-        return _by_triton(matrices)
+        _checked(matrices, backend)
+        return _SVD(matrices, backend=backend)
     if _by_reference(matrices, backend):
         return _reference.svd(matrices)
     return _cpu.svd(matrices)
@@ -59,7 +58,7 @@ def channel_singular_values(matrices: Tensor, *, backend: str | None = None) -> 
         _by_reference(matrices, backend)
         return _reference.SingularValues.apply(matrices)  # pyright: ignore[reportReturnType]
     if backend == "triton":
-        return _by_triton(matrices)[1]
+        return channel_svd(matrices, backend=backend)[1]
     if _by_reference(matrices, backend):
         return torch.linalg.svdvals(matrices)
     return _cpu.singular_values(matrices)
@@ -93,12 +92,6 @@ def conv_singular_values(taps: Tensor, offsets: Tensor, frequencies: Tensor, *, 
         return out
 
 
-def _by_triton(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    path = _checked(matrices, "triton")
-    run: Any = _SVD if path == "operator" else _dispatch.interpreted("channel_svd:svd")
-    return run(matrices)
-
-
 def _by_reference(matrices: Tensor, backend: str | None) -> bool:
     """Check the arguments; whether the reference serves them."""
     path = _checked(matrices, backend)
@@ -106,10 +99,7 @@ def _by_reference(matrices: Tensor, backend: str | None) -> bool:
 
 
 def _checked(matrices: Tensor, backend: str | None) -> _dispatch.Path:
-    if matrices.ndim < 2 or 0 in matrices.shape[-2:]:
-        raise ValueError(f"expected matrices of shape (..., m, n), neither of them 0, got {tuple(matrices.shape)}")
-    if matrices.dtype not in _DTYPES:
-        raise TypeError(f"expected float32, float64, complex64 or complex128, got {matrices.dtype}")
+    _checks.check_matrices(matrices)
     differentiated = torch.is_grad_enabled() and matrices.requires_grad
     path = _dispatch.choose(backend, matrices.device.type, differentiated=differentiated)
     if not matrices.is_meta and not torch.compiler.is_compiling() and not _finite(matrices):
@@ -131,10 +121,10 @@ def _fake(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return matrices.new_empty((*batch, m, r)), values, matrices.new_empty((*batch, r, n))
 
 
-_SVD: Any = _dispatch.register(
+_SVD = _dispatch.register(
     "channel_svd",
     "(Tensor matrices) -> (Tensor, Tensor, Tensor)",
-    cpu=_cpu.svd,  # pyright: ignore[reportArgumentType]
-    triton="channel_svd:svd",
-    fake=_fake,  # pyright: ignore[reportArgumentType]
+    reference=_reference.svd,
+    cpu=_cpu.svd,
+    fake=_fake,
 )

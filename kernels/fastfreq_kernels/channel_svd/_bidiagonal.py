@@ -12,18 +12,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from fastfreq_kernels._lanes import (
-    WIDE,
-    any_less,
-    fill_wide,
-    load_wide,
-    root,
-    store,
-    where_less,
-)
 from fastfreq_kernels.hermitian_eigenvalues._compiled import _ql
+from fastfreq_kernels.simd.vector import WIDE, any_less, fill_wide, jit, load_wide, root, store, where_less
 
 __all__ = ["bidiagonal_values"]
 
@@ -32,7 +23,7 @@ _ROUNDING = 2.2e-16  # elements are at most 1: an off-diagonal below this moves 
 _SMALL = 0.02  # squares of singular values, of the largest element's, below which rounding of B^T B counts
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _sweep(q, e, bottom, shift, new_q, new_e):
     """One step of dqds, to new_q and new_e; returns the smallest d, negative where the shift was too large."""
     zero, one, tiny = fill_wide(q, 0), fill_wide(q, 1), fill_wide(q, 1e-290)
@@ -50,14 +41,14 @@ def _sweep(q, e, bottom, shift, new_q, new_e):
     return least
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _keep_where_negative(least, bottom, old, new):
     zero = fill_wide(old, 0)
     for i in range(bottom + 1):
         store(new, i, where_less(least, zero, load_wide(old, i), load_wide(new, i)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _refine(q, e, spare_q, spare_e, values, n, error, failed):
     """The small ones of ascending `values`, which are right to `error`; 1 in `failed` for lanes where others come out.
 
@@ -99,7 +90,7 @@ def _refine(q, e, spare_q, spare_e, values, n, error, failed):
     store(failed, 0, bad)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _by_squares(squares, work, n, exact, failed):
     """Squares of the values, in no order, into the first n slots of `work`; False if QL did not converge."""
     size = n * WIDE
@@ -123,7 +114,7 @@ def _by_squares(squares, work, n, exact, failed):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def bidiagonal_values(squares, work, count, exact, out):
     """Singular values into out (count, n), ascending; False if an iteration did not converge.
 

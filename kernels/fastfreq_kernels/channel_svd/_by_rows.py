@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
-from fastfreq_kernels._lanes import fill, load, store
+from fastfreq_kernels.simd.vector import fill, jit, load, store
 
 from ._passes import product, update
 
 __all__ = ["assemble", "bidiagonalise", "blocked"]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def blocked(source, lanes, power, out):
     """A matrix (m, 2 n) times `power`, in blocks."""
     m, width = source.shape
@@ -30,7 +28,7 @@ def blocked(source, lanes, power, out):
             out[at + lanes] = source[i, 2 * j + 1] * power
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def assemble(taps, cosines, sines, frequency, lanes, out):
     """The matrix sum_t taps[t] (cos_t + i sin_t) in blocks, from taps (t, m, n) with rows filled to whole blocks."""
     t = len(taps)
@@ -46,7 +44,7 @@ def assemble(taps, cosines, sines, frequency, lanes, out):
         store(out, 2 * slot + 1, im)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _reflector(values, first, count, thinnest):
     """As `hermitian_eigenvalues._compiled._reflector`, of complex numbers values[first : count]."""
     square = 0.0
@@ -59,7 +57,7 @@ def _reflector(values, first, count, thinnest):
     return square, 1 / (square + length * size)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _spread(values, first, count, lanes, out):
     """Numbers of rows into all lanes of their slots."""
     for i in range(first, count):
@@ -68,7 +66,7 @@ def _spread(values, first, count, lanes, out):
         out[at + lanes : at + 2 * lanes] = values[i].imag
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _sums(slots, i, lanes):
     """The sum over the lanes of pair i."""
     at = 2 * i * lanes
@@ -79,7 +77,7 @@ def _sums(slots, i, lanes):
     return complex(re, im)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _row(matrix, vk, y, sums, factor, u, scratch, k, n, lanes, thinnest):
     """Fill y with factor sums and u with the reflector of row k of A - v y^H; returns (|row|^2, its factor, y^H u)."""
     start = 2 * k * (-(-n // lanes)) * lanes
@@ -97,7 +95,7 @@ def _row(matrix, vk, y, sums, factor, u, scratch, k, n, lanes, thinnest):
     return square, factor, dot
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def bidiagonalise(matrix, work, rows, lanes, squares, lane, wide, m, n, thinnest):
     """As `_interleaved.bidiagonalise` of one matrix, into lane `lane` of slots of `wide`.
 

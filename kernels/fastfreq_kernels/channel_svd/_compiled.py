@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from fastfreq_kernels._lanes import REGISTER, WIDE
 from fastfreq_kernels.hermitian_eigenvalues._compiled import _largest
+from fastfreq_kernels.simd.vector import REGISTER, WIDE, jit
 
 from . import _by_rows, _interleaved
 from ._bidiagonal import bidiagonal_values
@@ -24,7 +23,7 @@ _in_lanes, _interleave, _assemble_lanes = _interleaved.bidiagonalise, _interleav
 _along_rows, _blocked, _assemble_rows = _by_rows.bidiagonalise, _by_rows.blocked, _by_rows.assemble
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _power(values):
     """The power of two, of those that floats hold, that brings the largest number to between one half and one."""
     largest = _largest(values.reshape(-1))
@@ -33,7 +32,7 @@ def _power(values):
     return values.dtype.type(2.0 ** -max(-most, min(most, exponent)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def singular_values(matrices, out, together, exact):
     """Singular values, ascending, into out (count, n), of matrices (count, m, 2 n), m >= n.
 
@@ -72,7 +71,7 @@ def singular_values(matrices, out, together, exact):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def conv_singular_values(taps, n, cosines, sines, out, together, exact):
     """As `singular_values`, of the matrices sum_t T_t (cos_t + i sin_t) at frequencies (f, t).
 

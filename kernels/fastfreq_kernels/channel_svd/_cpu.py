@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastfreq_kernels import _numba
+from fastfreq_kernels import simd
 from fastfreq_kernels._taps import phase_tables
 from fastfreq_kernels._threads import split_over_threads
 
@@ -127,4 +127,4 @@ def _split(run: Callable[[int, int], None], count: int) -> None:
 
 
 def _compiled() -> Any:
-    return _numba.compiled("channel_svd._compiled", "singular values come from LAPACK, 2 to 8 times slower")
+    return simd.compiled("channel_svd", "singular values come from LAPACK, 2 to 8 times slower")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from numba import njit
-
-from fastfreq_kernels._lanes import fill, load, store, to_double
 from fastfreq_kernels.hermitian_eigenvalues._compiled import _reflector
+from fastfreq_kernels.simd.vector import fill, jit, load, store, to_double
 
 from ._passes import product, update
 
 __all__ = ["assemble", "bidiagonalise", "interleave"]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def interleave(matrices, first, lanes, powers, out):
     """`lanes` matrices (m, 2 n) from `first` on, the last repeated past the end, times `powers`."""
     count, m, width = matrices.shape
@@ -23,7 +21,7 @@ def interleave(matrices, first, lanes, powers, out):
                 out[slot + lane] = matrices[min(first + lane, count - 1), i, j] * powers[lane]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def assemble(taps, cosines, sines, first, lanes, tables, out):
     """sum_t taps[:, :, t] (cos_t + i sin_t), m x n, at `lanes` frequencies from `first` on, the last repeated."""
     count, (m, n, t) = len(cosines), taps.shape
@@ -43,7 +41,7 @@ def assemble(taps, cosines, sines, first, lanes, tables, out):
         store(out, 2 * element + 1, im)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _column(matrix, v, x, y, u, out, k, m, n):
     """Column k of A - v y^H - x u^H, from row k on."""
     yr, yi, ur, ui = load(y, 2 * k), load(y, 2 * k + 1), load(u, 2 * k), load(u, 2 * k + 1)
@@ -54,7 +52,7 @@ def _column(matrix, v, x, y, u, out, k, m, n):
         store(out, 2 * i + 1, load(matrix, slot + 1) - vi * yr + vr * yi - xi * ur + xr * ui)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _row(matrix, v, y, sums, factor, out, k, n):
     """Fill y with factor sums, and `out` with row k of A - v y^H, conjugated, from column k + 1 on."""
     vr, vi = load(v, 2 * k), load(v, 2 * k + 1)
@@ -67,7 +65,7 @@ def _row(matrix, v, y, sums, factor, out, k, n):
         store(out, 2 * j + 1, vi * yr - vr * yi - load(matrix, slot + 1))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _right(matrix, v, y, u, factor, x, k, m, n):
     """Fill x with factor (A - v y^H) u on rows after k."""
     product(matrix, u, x, k + 1, m, k + 1, n)
@@ -82,7 +80,7 @@ def _right(matrix, v, y, u, factor, x, k, m, n):
         store(x, 2 * i + 1, factor * (load(x, 2 * i + 1) - re * vi - im * vr))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def bidiagonalise(matrix, work, squares, group, groups, m, n, thinnest):
     """Squares of the diagonal and the superdiagonal, in turn, of bidiagonal matrices with the same singular values.
 

@@ -1,6 +1,6 @@
 """The two passes over a matrix that one step of Householder bidiagonalisation needs.
 
-Slots are registers of floats (see `_lanes`). Row i of a matrix starts at slot 2 i n; its slots
+Slots are registers of floats (see `simd.vector`). Row i of a matrix starts at slot 2 i n; its slots
 come in pairs, Re and Im, n of them. What belongs to rows (v, x, new) has a pair of slots per row, what belongs to
 columns (y, u, sums) a pair per slot pair of a row. Whether the lanes of a register are as many matrices or as many
 columns of one is the caller's: then vectors over rows hold one number in all lanes.
@@ -8,14 +8,12 @@ columns of one is the caller's: then vectors over rows hold one number in all la
 
 from __future__ import annotations
 
-from numba import njit
-
-from fastfreq_kernels._lanes import fill, load, store
+from fastfreq_kernels.simd.vector import fill, jit, load, store
 
 __all__ = ["product", "update"]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _update_row(matrix, v, x, y, u, new, sums, i, first, n):
     vr, vi, xr, xi = load(v, 2 * i), load(v, 2 * i + 1), load(x, 2 * i), load(x, 2 * i + 1)
     pr, pi = load(new, 2 * i), load(new, 2 * i + 1)
@@ -31,7 +29,7 @@ def _update_row(matrix, v, x, y, u, new, sums, i, first, n):
         store(sums, 2 * j + 1, load(sums, 2 * j + 1) + ar * pi - ai * pr)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _update_two_rows(matrix, v, x, y, u, new, sums, i, first, n):
     """Rows i and i + 1: what belongs to a column is read and written once for both."""
     vr, vi, xr, xi = load(v, 2 * i), load(v, 2 * i + 1), load(x, 2 * i), load(x, 2 * i + 1)
@@ -57,7 +55,7 @@ def _update_two_rows(matrix, v, x, y, u, new, sums, i, first, n):
         store(sums, 2 * j + 1, si + ar * pi1 - ai * pr1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def update(matrix, v, x, y, u, new, sums, top, m, first, n):
     """A -= v y^H + x u^H on rows top .. m - 1 and slots first .. n - 1, and sums = A^H new, in one pass over A."""
     zero = fill(sums, 0)
@@ -70,7 +68,7 @@ def update(matrix, v, x, y, u, new, sums, top, m, first, n):
         _update_two_rows(matrix, v, x, y, u, new, sums, i, first, n)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def product(matrix, u, x, top, m, first, n):
     """Fill x with A u on rows top .. m - 1, lane by lane."""
     for i in range(top, m, 2):

@@ -33,7 +33,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastfreq_kernels import _configs
-from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
+from fastfreq_kernels._launch import Launch, run_on
 
 from . import _reference
 
@@ -142,9 +142,6 @@ def jacobi_kernel(
     tl.store(left + at + 1, Y, mask=inside)
 
 
-INTERPRETED = not isinstance(jacobi_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
 def svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(U, S, Vh); sides too large for registers go to the vendor's solver. Nothing waits for the GPU."""
     *batch, m, n = matrices.shape
@@ -156,7 +153,7 @@ def svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     left, right = torch.empty_like(tall, memory_format=torch.contiguous_format), tall.new_empty(len(tall), c, c)
     values = tall.real.new_empty(len(tall), c)
     if len(tall):
-        _on_device(matrices, launch(left, values, right, tall, tile))
+        run_on(matrices, lambda: [launch(left, values, right, tall, tile)])
     if not matrices.is_complex():
         left, right = left.real, right.real
     left, right, values = left.reshape(*batch, k, c), right.reshape(*batch, c, c), values.reshape(*batch, c)

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from fastfreq_kernels import _dispatch, _taps
@@ -43,12 +42,7 @@ def conv_gram(
         RuntimeError: a backend that cannot run here, or cannot give the gradient that `taps` require.
     """
     _taps.check_convolution(taps, offsets, frequencies, grid)
-    differentiated = torch.is_grad_enabled() and taps.requires_grad
-    path = _dispatch.choose(backend, taps.device.type, differentiated=differentiated)
-    if path == "reference":
-        return _reference.gram(taps, offsets, frequencies, grid)
-    run = _GRAM if path == "operator" else _dispatch.interpreted("conv_gram:gram")
-    return run(taps, offsets, frequencies, list(grid))
+    return _GRAM(taps, offsets, frequencies, list(grid), backend=backend)
 
 
 class ConvGram:
@@ -100,7 +94,7 @@ def _fake(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int
 _GRAM = _dispatch.register(
     "conv_gram",
     "(Tensor taps, Tensor offsets, Tensor frequencies, int[] grid) -> Tensor",
+    reference=_reference.gram,
     cpu=_cpu.gram,
-    triton="conv_gram:gram",
     fake=_fake,
 )

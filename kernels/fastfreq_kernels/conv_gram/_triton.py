@@ -25,8 +25,8 @@ import triton.language as tl
 from torch import Tensor
 
 from fastfreq_kernels import _configs, _taps
+from fastfreq_kernels._launch import Launch, run_on
 from fastfreq_kernels.conv_symbols import _triton as conv_symbols
-from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
 
 from . import _cpu, _lags, _reference
 
@@ -37,10 +37,10 @@ def lags_kernel(
     SIDE: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Two tiles of one lag, (I, J) and (J, I), of out (h, groups, c, c); pairs (p, 2) sorted by lag."""
-    tile = tl.program_id(0)
+    sides = tl.cdiv(c, SIDE)
+    tile, side = tl.program_id(0) // (sides * sides), tl.program_id(0) % (sides * sides)
     lag, group = tile // groups, tile % groups
-    side = tl.program_id(1)
-    i0, j0 = side // tl.cdiv(c, SIDE) * SIDE, side % tl.cdiv(c, SIDE) * SIDE
+    i0, j0 = side // sides * SIDE, side % sides * SIDE
     if j0 <= i0:
         i, j, k = i0 + tl.arange(0, SIDE), j0 + tl.arange(0, SIDE), tl.arange(0, DEPTH)
         own = taps + group.to(tl.int64) * stride_g
@@ -87,9 +87,6 @@ def gram_kernel(
     tl.store(target, total, mask=(row < f)[:, None] & (column < elements)[None, :])
 
 
-INTERPRETED = not isinstance(gram_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
 def gram(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
     """(g, f, c, c) packed. Waits for the GPU once, for the offsets."""
     g, _, a, b = taps.shape
@@ -97,7 +94,7 @@ def gram(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]
         return _reference.packed_gram(conv_symbols.symbols(taps, offsets, frequencies, grid))
     out = taps.new_empty(g, len(frequencies), min(a, b), min(a, b))
     if out.numel():
-        _on_device(taps, lambda: [launch() for launch in launches(out, taps, offsets, frequencies, grid)])
+        run_on(taps, lambda: launches(out, taps, offsets, frequencies, grid))
     return out
 
 
@@ -114,7 +111,7 @@ def launches(
     side = triton.cdiv(c, _configs.LAGS_SIDE)
     autocorrelation = Launch(
         lags_kernel,
-        (h * g, side * side),
+        (h * g * side * side,),
         {
             "out": lags, "taps": taps, "pairs": pairs.to(taps.device), "starts": starts.to(taps.device), "groups": g,
             "t": t, "c": c, "b": b, "stride_g": taps.stride(0), "stride_t": taps.stride(1),

@@ -41,12 +41,7 @@ def conv_symbols(
     Source: Sedghi, Gupta, Long 2019, "The Singular Values of Convolutional Layers", Theorem 6.
     """
     _taps.check_convolution(taps, offsets, frequencies, grid)
-    differentiated = torch.is_grad_enabled() and taps.requires_grad
-    path = _dispatch.choose(backend, taps.device.type, differentiated=differentiated)
-    if path == "reference":
-        return _reference.symbols(taps, offsets, frequencies, grid)
-    run = _SYMBOLS if path == "operator" else _dispatch.interpreted("conv_symbols:symbols")
-    return run(taps, offsets, frequencies, list(grid))
+    return _SYMBOLS(taps, offsets, frequencies, list(grid), backend=backend)
 
 
 def _fake(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
@@ -58,7 +53,7 @@ def _fake(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int
 _SYMBOLS = _dispatch.register(
     "conv_symbols",
     "(Tensor taps, Tensor offsets, Tensor frequencies, int[] grid) -> Tensor",
+    reference=_reference.symbols,
     cpu=_cpu.symbols,
-    triton="conv_symbols:symbols",
     fake=_fake,
 )

@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastfreq_kernels import _configs, _taps
-from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
+from fastfreq_kernels._launch import Launch, run_on
 
 
 @triton.jit
@@ -49,15 +49,12 @@ def symbols_kernel(
     tl.store(target, tl.interleave(real, imaginary), mask=inside)
 
 
-INTERPRETED = not isinstance(symbols_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
 def symbols(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
     """(g, f, a, b) complex; nothing waits for the GPU."""
     g, _, a, b = taps.shape
     out = torch.empty((g, len(frequencies), a, b, 2), dtype=taps.dtype, device=taps.device)
     if out.numel():
-        _on_device(taps, lambda: launch(out, taps, offsets, frequencies, grid)())
+        run_on(taps, lambda: [launch(out, taps, offsets, frequencies, grid)])
     return torch.view_as_complex(out)
 
 

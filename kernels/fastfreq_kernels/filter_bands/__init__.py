@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _dispatch, _planes
-from fastfreq_kernels.fourier_perturb import _checks
+from fastfreq_kernels import _checks, _dispatch
+from fastfreq_kernels._output import OUTPUT, Output
 
 from . import _cpu, _reference
 
@@ -50,40 +50,20 @@ def filter_bands(
     """
     double = backend == "reference"
     _checks.check_images(images, double=double)
-    _planes.check_masks(masks, images, double=double)
-    _checks.check_perturbation(0.0, 0.0, dtype, double=double)
-    _checks.check_normalisation(mean, std, images)
-    differentiated = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (images, masks, mean, std)
-    )
-    path = _dispatch.choose(backend, images.device.type, differentiated=differentiated)
-    if path == "reference":
-        out = _reference.filter_bands(
-            images, masks, normalise_contrast=normalise_contrast, clip=clip, mean=mean, std=std, dtype=dtype
-        )
-        return _planes.laid_out(out, channels_last=channels_last)
-    run = _FILTER if path == "operator" else _dispatch.interpreted("filter_bands:filter_bands")
-    return run(images, masks, normalise_contrast, clip, mean, std, dtype, channels_last)
+    _checks.check_masks(masks, images, double=double)
+    output = Output(clip, mean, std, dtype, channels_last)
+    _checks.check_output(output, images, double=double)
+    return _FILTER(images, masks, normalise_contrast, output, backend=backend)
 
 
-def _fake(
-    images: Tensor,
-    masks: Tensor,
-    normalise_contrast: bool,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    return _planes.empty(images, masks.shape[0], dtype, channels_last=channels_last)
+def _fake(images: Tensor, masks: Tensor, normalise_contrast: bool, output: Output) -> Tensor:
+    return output.empty(images, masks.shape[0], images.shape[0])
 
 
 _FILTER = _dispatch.register(
     "filter_bands",
-    "(Tensor images, Tensor masks, bool normalise_contrast, bool clip, Tensor? mean, Tensor? std, ScalarType dtype, "
-    "bool channels_last) -> Tensor",
+    f"(Tensor images, Tensor masks, bool normalise_contrast, {OUTPUT}) -> Tensor",
+    reference=_reference.filter_bands,
     cpu=_cpu.filter_bands,
-    triton="filter_bands:filter_bands",
     fake=_fake,
 )

@@ -1,6 +1,6 @@
 """`filter_bands` compiled: an image is transformed once; each of its bands goes from product to result in cache.
 
-Frequencies, and so masks, stay in the order of `_lane_planes`. A group of rows of frequencies of which a mask keeps
+Frequencies, and so masks, stay in the order of `simd.planes`. A group of rows of frequencies of which a mask keeps
 nothing is neither multiplied nor transformed.
 
 Measured at 3 x 224 x 224, ms per image and low-pass band to normalised bfloat16 with the channels innermost: .09 on one
@@ -9,21 +9,58 @@ core, .06 on two; by torch .34 and .25. In float32 fresh memory for the result t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
-from fastfreq_kernels._lane_fft import transform
-from fastfreq_kernels._lane_moves import clip, put, put_three
-from fastfreq_kernels._lane_planes import LANES, mean_of, shape_of, to_columns, to_rows
-from fastfreq_kernels._lanes import fill, load, store
+from fastfreq_kernels.simd.fft import transform
+from fastfreq_kernels.simd.moves import clip, put, put_three
+from fastfreq_kernels.simd.planes import LANES, mean_of, shape_of, to_columns, to_rows
+from fastfreq_kernels.simd.vector import fill, jit, load, store
 
-__all__ = ["LANES", "analyse", "arrange", "shape_of", "synthesise"]
+__all__ = ["LANES", "Analysed", "Finish", "Mask", "Work", "analyse", "arrange", "shape_of", "synthesise"]
 
 _GREY = 1e-5  # as in `_planes`
-_compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
-@_compiled
+class Analysed(NamedTuple):
+    """An image, transformed: what `analyse` fills."""
+
+    spectra: NDArray[np.float32]  # (c, spectrum_size), without the means
+    means: NDArray[np.float64]  # (c,)
+    energies: NDArray[np.float64]  # (c,) variances
+
+
+class Mask(NamedTuple):
+    """A mask in the order of the spectra."""
+
+    values: NDArray[np.float32]  # (groups, w * LANES), of `arrange`
+    wanted: NDArray[np.bool_]  # (groups,), of `arrange`
+    passed: float  # what it keeps of the mean
+
+
+class Work(NamedTuple):
+    """Scratch of one thread."""
+
+    rows: NDArray[np.float32]  # (c, spectrum_size), zero past the last column
+    columns: NDArray[np.float32]  # (c, buffer_size)
+    x: NDArray[np.float32]  # (buffer_size,), as is y
+    y: NDArray[np.float32]
+    corner: NDArray[np.float32]  # (4 LANES^2,)
+
+
+class Finish(NamedTuple):
+    """The result, clip(filtered) gains + shifts."""
+
+    out: NDArray[np.float32]  # flat; uint16 for the bits of bfloat16
+    channels_last: bool
+    clipped: bool
+    gains: NDArray[np.float32]  # (c,)
+    shifts: NDArray[np.float32]  # (c,)
+
+
+@jit
 def arrange(mask, shape):
     """The symmetric part of a mask (h, w) over h w, (groups, w * LANES); and which groups (groups,) are not all 0."""
     h, w = shape.h, shape.w
@@ -39,14 +76,15 @@ def arrange(mask, shape):
     return out, wanted
 
 
-@_compiled
-def analyse(image, unit, shape, x, y, corner, spectra, means, energies):
-    """Of an image (c, h * w): spectra (c, spectrum_size) without the means; its means and variances by channel."""
+@jit
+def analyse(image, unit, shape, work, into):
+    """Fill `into` from an image (c, h * w)."""
+    x, corner = work.x, work.corner
     for channel in range(len(image)):
         mean = mean_of(image[channel], x)
-        means[channel] = mean / unit
-        spectrum = spectra[channel]
-        to_rows(image[channel], mean, np.float32(1 / unit), shape, spectrum, x, y, corner)
+        into.means[channel] = mean / unit
+        spectrum = into.spectra[channel]
+        to_rows(image[channel], mean, np.float32(1 / unit), shape, spectrum, x, work.y, corner)
         total = 0.0
         for group in range(shape.groups):
             row = _row(spectrum, group, shape)
@@ -54,64 +92,42 @@ def analyse(image, unit, shape, x, y, corner, spectra, means, energies):
                 x[: len(row)] = row
             _along_row(row, x, shape)
             total += _energy(row, load(shape.row_weights, group), shape, corner)
-        energies[channel] = total / np.float64(shape.h * shape.w) ** 2
+        into.energies[channel] = total / np.float64(shape.h * shape.w) ** 2
 
 
-@_compiled
-def synthesise(
-    spectra, means, energies, masks, wanted, passed, gains, shifts, clipped, contrast, shape,
-    rows, columns, y, corner, out, start, channels_last,
-):  # fmt: skip
-    """One band of one image, normalised, into the flat `out` from `start` on.
-
-    Args:
-        spectra: of `analyse`, as are means and energies.
-        means: (c,).
-        energies: (c,).
-        masks: (groups, w * LANES) of `arrange`, as is wanted.
-        wanted: (groups,).
-        passed: what the mask keeps of the mean.
-        gains: (c,) the result is clip(filtered) gains + shifts.
-        shifts: (c,).
-        clipped: to [0, 1].
-        contrast: restore the image's.
-        shape: of the planes.
-        rows: scratch (c, spectrum_size), zero past the last column.
-        columns: scratch (c, buffer_size).
-        y: scratch (buffer_size,).
-        corner: scratch (4 LANES^2,).
-        out: float32, or uint16 for the bits of bfloat16.
-        start: of this band of this image in `out`.
-        channels_last: whether its channels are innermost.
-    """
-    c = len(spectra)
+@jit
+def synthesise(image, mask, contrast, shape, work, finish, start):
+    """One band of one image, analysed, into the result from `start` on; `contrast` restores the image's."""
+    means, passed, y, corner = image.means, mask.passed, work.y, work.corner
+    c = len(means)
     left = 0.0
     for channel in range(c):
         for group in range(shape.groups):
-            if wanted[group]:
-                row = _row(rows[channel], group, shape)
+            if mask.wanted[group]:
+                row = _row(work.rows[channel], group, shape)
                 product = y if len(shape.row_radices) % 2 else row
-                _multiply(_row(spectra[channel], group, shape), masks[group], product, shape)
+                _multiply(_row(image.spectra[channel], group, shape), mask.values[group], product, shape)
                 if contrast:
                     left += _energy(product, load(shape.row_weights, group), shape, corner)
                 _along_row(row, y, shape)
-    gain, offset = _contrast(means, energies, passed, left / c) if contrast else (1.0, 0.0)
+    gain, offset = _contrast(means, image.energies, passed, left / c) if contrast else (1.0, 0.0)
     for first in range(0, shape.w, 2 * LANES):
         for channel in range(c):
-            x, z = (y, columns[channel]) if len(shape.column_radices) % 2 else (columns[channel], y)
-            to_columns(rows[channel], first, wanted, shape, x, z, corner)
+            z = work.columns[channel]
+            odd = len(shape.column_radices) % 2
+            to_columns(work.rows[channel], first, mask.wanted, shape, y if odd else z, z if odd else y, corner)
             added = gain * passed * means[channel] + offset
-            _finish(columns[channel], gain, added, clipped, gains[channel], shifts[channel], shape)
-        _write(columns, first, out, start, channels_last, shape)
+            _finish(z, gain, added, finish.clipped, finish.gains[channel], finish.shifts[channel], shape)
+        _write(work.columns, first, finish.out, start, finish.channels_last, shape)
 
 
-@_compiled
+@jit
 def _row(spectrum, group, shape):
     size = shape.columns * 2 * LANES
     return spectrum[group * size : (group + 1) * size]
 
 
-@_compiled
+@jit
 def _along_row(row, other, shape):
     """Transform what is in `other` where the passes are odd in number, else in `row`; the result is in `row`."""
     if len(shape.row_radices) % 2:
@@ -120,7 +136,7 @@ def _along_row(row, other, shape):
         transform(shape.row_radices, shape.row_twiddles, row, other)
 
 
-@_compiled
+@jit
 def _energy(row, weight, shape, corner):
     """Sum of |.|^2 over a group of rows of frequencies, as often as each stands in the whole plane."""
     sums = fill(row, 0.0)
@@ -134,7 +150,7 @@ def _energy(row, weight, shape, corner):
     return total
 
 
-@_compiled
+@jit
 def _multiply(spectrum, mask, out, shape):
     """Products with a mask, imaginary parts first."""
     for x in range(shape.w):
@@ -143,7 +159,7 @@ def _multiply(spectrum, mask, out, shape):
         store(out, 2 * x + 1, load(spectrum, 2 * x) * factor)
 
 
-@_compiled
+@jit
 def _contrast(means, energies, passed, left):
     """(gain, offset) as `_planes.rescaling`, by Parseval; `left` is the variance within channels that a band leaves."""
     level = means.mean()
@@ -153,7 +169,7 @@ def _contrast(means, energies, passed, left):
     return gain, level - gain * passed * level
 
 
-@_compiled
+@jit
 def _finish(z, gain, added, clipped, scale, shift, shape):
     """clip(z gain + added) scale + shift, in place."""
     gain, added, scale, shift = fill(z, gain), fill(z, added), fill(z, scale), fill(z, shift)
@@ -166,7 +182,7 @@ def _finish(z, gain, added, clipped, scale, shift, shape):
             store(z, i, (load(z, i) * gain + added) * scale + shift)
 
 
-@_compiled
+@jit
 def _write(columns, first, out, start, channels_last, shape):
     """2 LANES columns of every channel, of which the last may lie beyond the image."""
     c, h, w, wide = len(columns), shape.h, shape.w, 2 * LANES

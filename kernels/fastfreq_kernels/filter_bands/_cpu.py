@@ -10,33 +10,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _numba, _planes
+from fastfreq_kernels import _planes, simd
+from fastfreq_kernels._output import Output
+from fastfreq_kernels._planes_cpu import Writer, filtered
 from fastfreq_kernels._threads import each_in_threads
-
-from . import _cpu_torch
 
 _BANDS = 7  # of an image that a thread filters before it looks for other work
 _DTYPES = (torch.float32, torch.bfloat16)  # of results that compiled code writes
 
 
-def filter_bands(
-    images: Tensor,
-    masks: Tensor,
-    normalise_contrast: bool,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    """The reference's answer in float32 arithmetic, laid out channels_last or contiguous."""
-    arguments = images, masks, normalise_contrast, clip, mean, std, dtype, channels_last
-    shape = _shape(images, dtype)
-    return _cpu_torch.filter_bands(*arguments) if shape is None else _Compiled(shape, *arguments)()
+def filter_bands(images: Tensor, masks: Tensor, normalise_contrast: bool, output: Output) -> Tensor:
+    """The reference's answer in float32 arithmetic."""
+    shape = _shape(images, output.dtype)
+    if shape is None:
+        return _by_torch(images, masks, normalise_contrast, output)
+    return _Compiled(shape, images, masks, normalise_contrast, output)()
+
+
+def _by_torch(images: Tensor, masks: Tensor, normalise_contrast: bool, output: Output) -> Tensor:
+    """See `_planes_cpu`."""
+    pixels = _planes.pixels_of(images).contiguous()
+    mean_of = pixels.mean(dim=(-2, -1), keepdim=True)  # most of a photograph: without it rounding errors are halved
+    passed = masks[:, 0, 0].to(pixels.dtype)[:, None, None, None, None]
+    out = output.empty(images, len(masks), len(images))
+    write = Writer(out, output)
+
+    def centred(part: slice) -> Tensor:
+        return pixels[part] - mean_of[part]
+
+    for bands, part, planes in filtered(centred, images.shape, masks):
+        planes.add_(passed[bands] * mean_of[part])
+        if normalise_contrast:
+            gain, offset = _planes.contrast(planes, pixels[part], (-3, -2, -1))
+            planes.mul_(gain).add_(offset)
+        write(bands, part, planes)
+    return out
 
 
 def _code() -> Any:
-    return _numba.compiled("filter_bands._compiled", "filtering images takes 4 times as long")
+    return simd.compiled("filter_bands", "filtering images takes 4 times as long")
 
 
 def _shape(images: Tensor, dtype: torch.dtype) -> Any:
@@ -48,33 +60,18 @@ def _shape(images: Tensor, dtype: torch.dtype) -> Any:
 class _Compiled:
     """One call of compiled code, arguments as for `filter_bands`; pairs of images and bands are split over threads."""
 
-    def __init__(
-        self,
-        shape: Any,
-        images: Tensor,
-        masks: Tensor,
-        normalise_contrast: bool,
-        clip: bool,
-        mean: Tensor | None,
-        std: Tensor | None,
-        dtype: torch.dtype,
-        channels_last: bool,
-    ) -> None:
-        self._shape, self._images = shape, images.detach()
-        self._clip, self._contrast, self._channels_last = clip, normalise_contrast, channels_last
+    def __init__(self, shape: Any, images: Tensor, masks: Tensor, normalise_contrast: bool, output: Output) -> None:
+        self._shape, self._images, self._contrast = shape, images.detach(), normalise_contrast
         c = images.shape[1]
-        scale, shift = torch.ones(c), torch.zeros(c)
-        if mean is not None and std is not None:
-            scale, shift = 1 / std.float(), -mean.float() / std.float()
-        self._terms = scale.numpy(), shift.numpy()
+        scale, shift = output.terms() or (torch.ones(c), torch.zeros(c))
         self._local = threading.local()
         self._masks = (masks.view(torch.uint8) if masks.dtype == torch.bool else masks.detach()).contiguous().numpy()
-        self._passed = self._masks[:, 0, 0].astype(np.float64)
-        self._kept: list[tuple[Any, Any] | None] = [None] * len(masks)
-        self._out = _planes.empty(images, len(masks), dtype, channels_last=channels_last)
-        flat = self._out.permute(0, 1, 3, 4, 2) if channels_last else self._out
+        self._kept: list[Any] = [None] * len(masks)
+        self._out = output.empty(images, len(masks), len(images))
+        flat = self._out.movedim(-3, -1) if output.channels_last else self._out
         flat = flat.reshape(-1)
-        self._flat = flat.view(torch.uint16).numpy() if dtype == torch.bfloat16 else flat.numpy()
+        flat = flat.view(torch.uint16) if output.dtype == torch.bfloat16 else flat
+        self._finish = _code().Finish(flat.numpy(), output.channels_last, output.clip, scale.numpy(), shift.numpy())
 
     def __call__(self) -> Tensor:
         tasks = [
@@ -93,27 +90,24 @@ class _Compiled:
         scratch.image = image
         n, c, h, w = self._images.shape
         for band in bands:
+            start = (band * n + image) * c * h * w
             _code().synthesise(
-                scratch.spectra, scratch.means, scratch.energies, *self._mask(band), self._passed[band], *self._terms,
-                self._clip, self._contrast, self._shape, scratch.rows, scratch.columns, scratch.y,
-                scratch.corner, self._flat, (band * n + image) * c * h * w, self._channels_last,
-            )  # fmt: skip
+                scratch.analysed, self._mask(band), self._contrast, self._shape, scratch.work, self._finish, start
+            )
 
-    def _mask(self, band: int) -> tuple[Any, Any]:
+    def _mask(self, band: int) -> Any:
         """In the order of the spectra; threads that want the same one at once both make it."""
         found = self._kept[band]
         if found is None:
-            found = self._kept[band] = _code().arrange(self._masks[band], self._shape)
+            mask = self._masks[band]
+            found = self._kept[band] = _code().Mask(*_code().arrange(mask, self._shape), float(mask[0, 0]))
         return found
 
     def _analyse(self, image: int, scratch: Any) -> None:
         pixels = self._images[image]
         unit = 255.0 if pixels.dtype == torch.uint8 else 1.0
         pixels = (pixels if pixels.dtype == torch.uint8 else pixels.float()).contiguous().flatten(1)
-        _code().analyse(
-            pixels.numpy(), unit, self._shape, scratch.x, scratch.y, scratch.corner,
-            scratch.spectra, scratch.means, scratch.energies,
-        )  # fmt: skip
+        _code().analyse(pixels.numpy(), unit, self._shape, scratch.work, scratch.analysed)
 
     def _scratch(self) -> Any:
         """This thread's."""
@@ -124,8 +118,8 @@ class _Compiled:
                 return torch.zeros(size).numpy()  # torch's memory starts where a cache line does
 
             own.image = None
-            own.spectra, own.rows = zeros(2, c, shape.spectrum_size)  # `rows` stays 0 past the last column
-            own.columns, own.corner = zeros(c, shape.buffer_size), zeros(4 * _code().LANES ** 2)
-            own.x, own.y = zeros(2, shape.buffer_size)
-            own.means, own.energies = np.zeros((2, c))
+            spectra, rows = zeros(2, c, shape.spectrum_size)  # `rows` stays 0 past the last column
+            own.analysed = _code().Analysed(spectra, *np.zeros((2, c)))
+            x, y = zeros(2, shape.buffer_size)
+            own.work = _code().Work(rows, zeros(c, shape.buffer_size), x, y, zeros(4 * _code().LANES ** 2))
         return own

@@ -22,7 +22,8 @@ import triton.language as tl
 from torch import Tensor
 
 from fastfreq_kernels import _planes
-from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
+from fastfreq_kernels._launch import Launch, check_image, run_on
+from fastfreq_kernels._output import Output
 
 _BLOCK = 1024  # elements of one program of either kernel; not yet measured on any GPU
 _BANDS = 8  # for which a program keeps its piece of the spectrum; not yet measured on any GPU
@@ -92,37 +93,23 @@ def finish_kernel(
     tl.store(out + band * out_band + row * size + at, value.to(out.dtype.element_ty), mask=inside)
 
 
-INTERPRETED = not isinstance(mask_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
-def filter_bands(
-    images: Tensor,
-    masks: Tensor,
-    normalise_contrast: bool,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    """The reference's answer in float32 arithmetic, laid out channels_last or contiguous."""
+def filter_bands(images: Tensor, masks: Tensor, normalise_contrast: bool, output: Output) -> Tensor:
+    """The reference's answer in float32 arithmetic."""
     pixels = _planes.pixels_of(images).contiguous()
     level = pixels.mean(dim=(-2, -1))  # most of a photograph: rounding errors are relative to what is transformed
     passed = masks[:, 0, 0].float()[:, None, None]
-    out = _planes.empty(images, len(masks), dtype, channels_last=channels_last)
+    out = output.empty(images, len(masks), len(images))
 
-    def run() -> None:
-        def centred(part: slice) -> Tensor:
-            return pixels[part] - level[part][..., None, None]
+    def centred(part: slice) -> Tensor:
+        return pixels[part] - level[part][..., None, None]
 
-        for bands, part, planes, squares in filtered(centred, images.shape, masks, energy=normalise_contrast):
-            offset = passed[bands] * level[part]
-            gain = torch.ones_like(offset)
-            if normalise_contrast:
-                gain, offset = _contrast(offset, squares, pixels[part])
-            finish_launch(out[bands, part], planes, gain, offset, None, clip=clip, mean=mean, std=std)()
+    def terms(bands: slice, part: slice, squares: Tensor) -> tuple[Tensor, Tensor]:
+        offset = passed[bands] * level[part]
+        if normalise_contrast:
+            return _contrast(offset, squares, pixels[part])
+        return torch.ones_like(offset), offset
 
-    _on_device(images, run)
+    run_on(images, lambda: filtered_launches(out, centred, terms, masks, output, energy=normalise_contrast))
     return out
 
 
@@ -136,18 +123,23 @@ def _contrast(means: Tensor, squares: Tensor, pixels: Tensor) -> tuple[Tensor, T
     return gain.expand_as(means).contiguous(), gain * means + offset
 
 
-def filtered(
-    source: Callable[[slice], Tensor], shape: tuple[int, ...], masks: Tensor, *, energy: bool
-) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-    """(bands, images, planes (b, m, c, h, w), their sums of squares (b, m, c) if `energy`) of filtered images.
+def filtered_launches(
+    out: Tensor, source: Callable[[slice], Tensor], terms: Callable[[slice, slice, Tensor], tuple[Tensor, Tensor]],
+    masks: Tensor, output: Output, *, base: Tensor | None = None, energy: bool,
+) -> Iterator[Launch]:  # fmt: skip
+    """The launches that fill out (b, n, c, h, w), each to be run before the next is asked for.
 
     Args:
+        out: of `output.empty`.
         source: images -> the float32 planes (m, c, h, w) that are filtered.
-        shape: (n, c, h, w) of the images.
+        terms: bands, images and the planes' sums of squares (b, m, c) -> gain and offset (b, m, c).
         masks: (b, h, w).
+        output: what is made of gain plane + offset + base.
+        base: (n, c, h, w) contiguous images, or None.
         energy: without it the sums of squares are not there to read.
     """
-    n, c, h, w = shape
+    n, c, h, w = out.shape[1:]
+    check_image(max(c * h * w, 2 * h * (w // 2 + 1)))
     half = _planes.half_masks(masks).contiguous()
     each = c * h * w * 4
     images_each = max(1, min(n, _PLANES_BYTES // each))
@@ -159,10 +151,13 @@ def filtered(
             bands = slice(j, j + bands_each)
             kept = spectrum.new_empty((len(half[bands]), *spectrum.shape))
             launch = mask_launch(torch.view_as_real(kept), torch.view_as_real(spectrum), half[bands], w, energy=energy)
-            launch()
+            yield launch
             # the 1 / (h w) of the inverse transform stands in the masks; Parseval's h w beside it
             squares = launch.arguments["energy"].sum(dim=-1) * (h * w)
-            yield bands, part, torch.fft.irfft2(kept, s=(h, w), norm="forward").contiguous(), squares
+            planes = torch.fft.irfft2(kept, s=(h, w), norm="forward").contiguous()
+            gain, offset = terms(bands, part, squares)
+            here = None if base is None else base[part]
+            yield finish_launch(out[bands, part], planes, gain, offset, here, output)
 
 
 def mask_launch(out: Tensor, spectrum: Tensor, half: Tensor, width: int, *, energy: bool) -> Launch:
@@ -182,25 +177,25 @@ def mask_launch(out: Tensor, spectrum: Tensor, half: Tensor, width: int, *, ener
 
 
 def finish_launch(
-    out: Tensor, planes: Tensor, gain: Tensor, offset: Tensor, images: Tensor | None, *, clip: bool,
-    mean: Tensor | None, std: Tensor | None,
-) -> Launch:  # fmt: skip
-    """The launch that fills out (b, m, c, h, w), whose images are channels_last or contiguous, side by side.
+    out: Tensor, planes: Tensor, gain: Tensor, offset: Tensor, images: Tensor | None, output: Output
+) -> Launch:
+    """The launch that fills out (b, m, c, h, w), part of `output.empty`.
 
     planes (b, m, c, h, w), gain and offset (b, m, c), and the images (m, c, h, w) added to every band, all contiguous.
     """
     b, m, c, h, w = planes.shape
-    channels_last = out.stride(2) == 1 and c > 1
+    channels_last = output.channels_last and c > 1
+    normalised = output.mean is not None  # else mean and std are not read
     rows, size = (m, c * h * w) if channels_last else (m * c, h * w)
     return Launch(
         finish_kernel,
         (triton.cdiv(size, _BLOCK) * rows * b,),
         {
             "out": out, "planes": planes, "images": planes if images is None else images, "gain": gain,
-            "offset": offset, "mean": gain if mean is None else mean, "std": gain if std is None else std,
+            "offset": offset, "mean": output.mean if normalised else gain, "std": output.std if normalised else gain,
             "rows": rows, "sources": m * c, "size": size, "pixels": h * w, "out_band": out.stride(0),
-            "C": c, "CHANNELS_LAST": channels_last, "BASE": images is not None, "CLIP": clip,
-            "NORMALISE": mean is not None, "BLOCK": _BLOCK,
+            "C": c, "CHANNELS_LAST": channels_last, "BASE": images is not None, "CLIP": output.clip,
+            "NORMALISE": normalised, "BLOCK": _BLOCK,
         },
         _WARPS,
     )  # fmt: skip

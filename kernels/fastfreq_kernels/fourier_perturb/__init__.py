@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _dispatch
+from fastfreq_kernels import _checks, _dispatch, _philox
+from fastfreq_kernels._output import OUTPUT, Output
 
-from . import _checks, _cpu, _reference
+from . import _cpu, _reference
 
 __all__ = ["PhiloxSigns", "fourier_perturb", "fourier_signs"]
 
 SignMode = Literal["channel", "image", "none"]
+_MODES = ("channel", "image", "none")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,11 +29,13 @@ class PhiloxSigns:
         seed: 64-bit key.
         image_ids: (n,) int64, what identifies each image whatever its batch, shard or order.
         mode: drawn for each "channel" of each image, for each "image", or "none" (all +1).
+        domain: what the signs are for, as in `fourier_signs`.
     """
 
     seed: int
     image_ids: Tensor
     mode: SignMode = "channel"
+    domain: int = 0
 
 
 def fourier_signs(
@@ -38,45 +44,42 @@ def fourier_signs(
     shape: tuple[int, int, int],
     *,
     seed: int,
+    domain: int = 0,
     signs: str = "channel",
     backend: str | None = None,
 ) -> Tensor:
     """Random signs (f, n, c), -1 or +1, int8, of images x frequencies.
 
-    A sign is a function of (seed, image, channel, frequency) and of nothing else: the top bit of Philox4x32-10 with
-    key `seed` and counter (image low word, image high word, channel, 65536 (ky mod h) + (kx mod w)); set means -1.
-    All backends agree bit for bit.
+    A sign is a function of (seed, domain, image, channel, frequency) and of nothing else: the top bit of Philox4x32-10
+    with key `seed` and the counter that `_philox` lays out; set means -1. All backends agree bit for bit.
 
     Args:
         image_ids: (n,) int64, what identifies each image whatever its batch, shard or order.
         frequencies: (f, 2) int64, cycles per image (ky, kx), of any sign.
-        shape: (c, h, w) of the images, sides below 65536.
+        shape: (c, h, w) of the images, at most 65536 channels, sides below 65536.
         seed: 64-bit key, from 0 to 2**64 - 1.
+        domain: what the signs are for, from 0 to 2**15 - 1: no two domains share a number.
         signs: drawn for each "channel" of each image, for each "image" (that of channel 0), or "none" (all +1).
         backend: None chooses; "triton", "cpu" or "reference" is used or refused.
 
     Raises:
-        ValueError: a shape, seed, mode or device other than these.
+        ValueError: a shape, seed, domain, mode or device other than these.
         TypeError: ids or frequencies that are not int64.
         RuntimeError: a backend that cannot run here.
     """
     _checks.check_image_ids(image_ids)
     _checks.check_frequencies(frequencies, image_ids.device)
     _checks.check_shape(shape)
-    _checks.check_seed(seed)
-    _checks.check_mode(signs)
-    path = _dispatch.choose(backend, image_ids.device.type, differentiated=False)
+    _checks.check_stream(seed, domain, shape[0])
+    if signs not in _MODES:
+        raise ValueError(f"expected `signs` to be one of {_MODES}, got {signs!r}")
     c, h, w = shape
     if signs == "none":
+        _dispatch.choose(backend, image_ids.device.type, differentiated=False)
         return torch.ones(len(frequencies), len(image_ids), c, dtype=torch.int8, device=image_ids.device)
-    drawn_channels = c if signs == "channel" else 1
-    if path == "reference":
-        drawn = _reference.signs(seed, image_ids, drawn_channels, frequencies, (h, w))
-    else:
-        draw = _SIGNS if path == "operator" else _dispatch.interpreted("fourier_perturb:signs")
-        # operators take signed integers: the same 64 bits
-        drawn = draw(image_ids, frequencies, drawn_channels, h, w, seed if seed < 2**63 else seed - 2**64)
-    return drawn if drawn_channels == c else drawn.expand(-1, -1, c)
+    drawn = c if signs == "channel" else 1
+    out = _SIGNS(image_ids, frequencies, (drawn, h, w), _philox.signed(seed), domain, backend=backend)
+    return out if drawn == c else out.expand(-1, -1, c)
 
 
 def fourier_perturb(
@@ -122,69 +125,54 @@ def fourier_perturb(
     _checks.check_images(images, double=double)
     device = images.device
     _checks.check_frequencies(frequencies, device)
-    _checks.check_perturbation(eps, phase, dtype, double=double)
-    _checks.check_normalisation(mean, std, images)
-    differentiated = torch.is_grad_enabled() and (
-        images.requires_grad or (mean is not None and mean.requires_grad) or (std is not None and std.requires_grad)
-    )
-    path = _dispatch.choose(backend, device.type, differentiated=differentiated)
-    n, c, h, w = images.shape
+    if not math.isfinite(eps) or not math.isfinite(phase):
+        raise ValueError(f"expected finite `eps` and `phase`, got {eps!r} and {phase!r}")
+    output = Output(clip, mean, std, dtype, channels_last)
+    _checks.check_output(output, images, double=double)
     if isinstance(signs, PhiloxSigns):
-        _checks.check_image_ids(signs.image_ids)
-        _checks.check_ids_match(signs.image_ids, images)
+        _checks.check_image_ids(signs.image_ids, images, "signs.image_ids")
         signs = fourier_signs(
-            signs.image_ids, frequencies, (c, h, w), seed=signs.seed, signs=signs.mode, backend=backend
-        )
+            signs.image_ids, frequencies, (images.shape[1], images.shape[2], images.shape[3]),
+            seed=signs.seed, domain=signs.domain, signs=signs.mode, backend=backend,
+        )  # fmt: skip
     else:
-        _checks.check_signs(signs, (frequencies.shape[0], n, c), device)
-    if path == "reference":
-        out = _reference.perturb(
-            images, frequencies, signs, eps=eps, phase=phase, clip=clip, mean=mean, std=std, dtype=dtype
+        _check_signs(signs, (frequencies.shape[0], images.shape[0], images.shape[1]), device)
+    return _PERTURB(images, frequencies, signs, eps, phase, output, backend=backend)
+
+
+def _check_signs(signs: Tensor, shape: tuple[int, int, int], device: torch.device) -> None:
+    """(f, n, c) int8 on `device`."""
+    if signs.shape != shape:
+        raise ValueError(
+            f"expected `signs` of shape (f, n, c) = {tuple(shape)}, got {tuple(signs.shape)}; draw them with "
+            "fourier_signs"
         )
-        return out.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    run = _PERTURB if path == "operator" else _dispatch.interpreted("fourier_perturb:perturb")
-    return run(images, frequencies, signs, eps, phase, clip, mean, std, dtype, channels_last)
+    if signs.dtype != torch.int8:
+        raise TypeError(f"expected `signs` of torch.int8, got {signs.dtype}; use signs.to(torch.int8)")
+    _checks.check_device("signs", signs, device)
 
 
 def _fake_perturb(
-    images: Tensor,
-    frequencies: Tensor,
-    signs: Tensor,
-    eps: float,
-    phase: float,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
+    images: Tensor, frequencies: Tensor, signs: Tensor, eps: float, phase: float, output: Output
 ) -> Tensor:
-    n, c, h, w = images.shape
-    count = frequencies.shape[0] * n
-    if channels_last:
-        return images.new_empty((count, h, w, c), dtype=dtype).permute(0, 3, 1, 2)
-    return images.new_empty((count, c, h, w), dtype=dtype)
+    return output.empty(images, frequencies.shape[0] * images.shape[0])
 
 
-def _cpu_signs(image_ids: Tensor, frequencies: Tensor, channels: int, height: int, width: int, seed: int) -> Tensor:
-    return _reference.signs(seed, image_ids, channels, frequencies, (height, width))
-
-
-def _fake_signs(image_ids: Tensor, frequencies: Tensor, channels: int, height: int, width: int, seed: int) -> Tensor:
-    return image_ids.new_empty((frequencies.shape[0], image_ids.shape[0], channels), dtype=torch.int8)
+def _fake_signs(image_ids: Tensor, frequencies: Tensor, shape: Sequence[int], seed: int, domain: int) -> Tensor:
+    return image_ids.new_empty((frequencies.shape[0], image_ids.shape[0], shape[0]), dtype=torch.int8)
 
 
 _PERTURB = _dispatch.register(
     "fourier_perturb",
-    "(Tensor images, Tensor frequencies, Tensor signs, float eps, float phase, bool clip, Tensor? mean, Tensor? std, "
-    "ScalarType dtype, bool channels_last) -> Tensor",
+    f"(Tensor images, Tensor frequencies, Tensor signs, float eps, float phase, {OUTPUT}) -> Tensor",
+    reference=_reference.perturb,
     cpu=_cpu.perturb,
-    triton="fourier_perturb:perturb",
     fake=_fake_perturb,
 )
 _SIGNS = _dispatch.register(
     "fourier_signs",
-    "(Tensor image_ids, Tensor frequencies, SymInt channels, SymInt height, SymInt width, int seed) -> Tensor",
-    cpu=_cpu_signs,
-    triton="fourier_perturb:signs",
+    "(Tensor image_ids, Tensor frequencies, SymInt[3] shape, int seed, int domain) -> Tensor",
+    reference=_reference.signs,
+    cpu=_reference.signs,
     fake=_fake_signs,
 )

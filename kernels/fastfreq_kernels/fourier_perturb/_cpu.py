@@ -10,6 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastfreq_kernels import _planes
+from fastfreq_kernels._output import Output
+
 from ._reference import phase_tables
 
 # float32 elements between two writes in 16 bits: a larger scratch is fresh memory on every call, whose page faults
@@ -17,24 +20,14 @@ from ._reference import phase_tables
 _CHUNK = 1 << 20
 
 
-def perturb(
-    images: Tensor,
-    frequencies: Tensor,
-    signs: Tensor,
-    eps: float,
-    phase: float,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    """The reference's answer in float32 arithmetic, laid out channels_last or contiguous."""
+def perturb(images: Tensor, frequencies: Tensor, signs: Tensor, eps: float, phase: float, output: Output) -> Tensor:
+    """The reference's answer in float32 arithmetic."""
     n, c, h, w = images.shape
-    f, inner = len(frequencies), (h, w * c) if channels_last else (c, h * w)
+    f, channels_last = len(frequencies), output.channels_last
+    inner = (h, w * c) if channels_last else (c, h * w)
     # contiguous before the arithmetic: every result has the layout of its operands
     pixels = (images.permute(0, 2, 3, 1) if channels_last else images).reshape(n, *inner).contiguous()
-    pixels = pixels.float() / 255 if images.dtype == torch.uint8 else pixels.float()
+    pixels = _planes.pixels_of(pixels)
     waves = _waves(frequencies, (h, w), eps, phase, c if channels_last else 1)
     scale = signs.float()
     if channels_last:
@@ -42,24 +35,21 @@ def perturb(
     else:
         waves, scale = waves.view(f, 1, 1, h * w), scale.reshape(f, n, c, 1)
 
-    normalise = None
-    if mean is not None and std is not None:
-        gain, shift = 1 / std.float(), -mean.float() / std.float()
-        normalise = (gain.repeat(w), shift.repeat(w)) if channels_last else (gain[:, None], shift[:, None])
+    normalise = [term.repeat(w) if channels_last else term[:, None] for term in output.terms() or ()]
 
-    out = torch.empty((f, n, *inner), dtype=dtype)
+    out = torch.empty((f, n, *inner), dtype=output.dtype)
     images_each = max(1, min(n, _CHUNK // (c * h * w)))
     frequencies_each = max(1, min(f, _CHUNK // (images_each * c * h * w)))
-    scratch = None if dtype == torch.float32 else torch.empty((frequencies_each, images_each, *inner))
+    scratch = None if output.dtype == torch.float32 else torch.empty((frequencies_each, images_each, *inner))
     for i in range(0, f if n else 0, frequencies_each):
         for j in range(0, n, images_each):
             fs, ns = slice(i, i + frequencies_each), slice(j, j + images_each)
             target = out[fs, ns]
             part = target if scratch is None else scratch[: target.shape[0], : target.shape[1]]
             torch.addcmul(pixels[None, ns], waves[fs], scale[fs, ns], out=part)
-            if clip:
+            if output.clip:
                 part.clamp_(0, 1)
-            if normalise is not None:
+            if normalise:
                 torch.addcmul(normalise[1], part, normalise[0], out=part)
             if scratch is not None:
                 target.copy_(part)

@@ -19,42 +19,27 @@ repeated by every lane for its 32 elements, half as many again as everything els
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastfreq_kernels import _configs
+from fastfreq_kernels import _configs, _philox
+from fastfreq_kernels._device import turn, words
+from fastfreq_kernels._launch import Launch, run_on
+from fastfreq_kernels._output import Output
 
 
-@triton.jit
-def _turn(k, x, side):
-    """Cos and sin of 2 pi k x / side, to one ulp: integers down to an eighth of a turn, then a short series."""
-    r = (k * x) % side
-    quarter = (8 * r + side) // (2 * side)  # nearest quarter turn, 0 .. 4
-    a = (4 * r - quarter * side).to(tl.float32) * 1.5707963267948966 / side.to(tl.float32)
-    s = a * a
-    cos = 1.0 + s * (-0.5 + s * (1 / 24 + s * (-1 / 720 + s * (1 / 40320))))
-    sin = a + a * s * (-1 / 6 + s * (1 / 120 + s * (-1 / 5040 + s * (1 / 362880))))
-    odd = quarter % 2 == 1
-    flip_cos = (quarter == 1) | (quarter == 2)
-    flip_sin = (quarter == 2) | (quarter == 3)
-    turned_cos = tl.where(odd, sin, cos)
-    turned_sin = tl.where(odd, cos, sin)
-    return tl.where(flip_cos, -turned_cos, turned_cos), tl.where(flip_sin, -turned_sin, turned_sin)
-
-
-@triton.jit
+@triton.jit(do_not_specialize=["h", "w"])  # a side of 1 would be a constant, which has no `.to`
 def tables_kernel(
-    rows, columns, frequencies, stride_f, stride_k, h, w, amplitude, own_amplitude, cos_phase, sin_phase,
+    rows, columns, frequencies, stride_f, stride_k, h, w, blocks, amplitude, own_amplitude, cos_phase, sin_phase,
     C: tl.constexpr, ROW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Rows (f, 2, h), with amplitude and phase, and columns (f, 2, ROW), each repeated C times: cos, then sin."""
-    f = tl.program_id(0).to(tl.int64)
-    at = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    f = (tl.program_id(0) // blocks).to(tl.int64)
+    at = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     high, wide = h.to(tl.int64), w.to(tl.int64)
     ky = tl.load(frequencies + f * stride_f)
     kx = tl.load(frequencies + f * stride_f + stride_k)
@@ -64,19 +49,20 @@ def tables_kernel(
     real = tl.where(own_twin, 1.0, cos_phase) * scale
     imaginary = tl.where(own_twin, 0.0, sin_phase) * scale
 
-    cos, sin = _turn(ky, at, high)
+    cos, sin = turn(ky, at, high)
     tl.store(rows + 2 * f * high + at, cos * real - sin * imaginary, mask=at < high)
     tl.store(rows + (2 * f + 1) * high + at, sin * real + cos * imaginary, mask=at < high)
-    cos, sin = _turn(kx, at // C, wide)
+    cos, sin = turn(kx, at // C, wide)
     tl.store(columns + 2 * f * ROW + at, cos, mask=at < ROW)
     tl.store(columns + (2 * f + 1) * ROW + at, sin, mask=at < ROW)
 
 
-@triton.jit(do_not_specialize=["seed"])
+@triton.jit(do_not_specialize=["seed", "stream"])
 def signs_kernel(
-    out, image_ids, frequencies, stride_n, stride_f, stride_k, count, n, channels, h, w, seed, BLOCK: tl.constexpr
-):
-    """Signs (f, n, channels): the top bit of Philox at (image low, image high, channel, 65536 ky + kx)."""
+    out, image_ids, frequencies, stride_n, stride_f, stride_k, count, n, channels, h, w, seed, stream,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Signs (f, n, channels): the top bit of Philox."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     f, channel = at // channels // n, at % channels
@@ -84,13 +70,8 @@ def signs_kernel(
     ky = tl.load(frequencies + f * stride_f, mask=inside, other=0)
     kx = tl.load(frequencies + f * stride_f + stride_k, mask=inside, other=0)
     wave = ((ky % h + h) % h) * 65536 + (kx % w + w) % w
-    word, _, _, _ = tl.philox(seed, _low_word(image), _low_word(image >> 32), _low_word(channel), _low_word(wave))
+    word, _, _, _ = words(seed, stream, image, channel, wave)
     tl.store(out + at, 1 - 2 * (word >> 31).to(tl.int8), mask=inside)
-
-
-@triton.jit
-def _low_word(value):
-    return (value & 0xFFFFFFFF).to(tl.uint32)
 
 
 @triton.jit
@@ -147,67 +128,31 @@ def perturb_kernel(
         tl.store(out + start + local, value.to(out.dtype.element_ty), mask=inside)
 
 
-INTERPRETED = not isinstance(perturb_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
-class Launch(NamedTuple):
-    """One kernel launch; `tests/kernels/test_compile.py` compiles the same ones for GPUs that are not there."""
-
-    kernel: Any
-    grid: tuple[int, ...]
-    arguments: dict[str, Any]
-    warps: int
-
-    def __call__(self) -> None:
-        self.kernel[self.grid](**self.arguments, **self.options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """How it is compiled. No loop has a load worth pipelining; Triton 3.9 warns if fusion is left to it."""
-        return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
-
-
-def perturb(
-    images: Tensor,
-    frequencies: Tensor,
-    signs: Tensor,
-    eps: float,
-    phase: float,
-    clip: bool,
-    mean: Tensor | None,
-    std: Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
+def perturb(images: Tensor, frequencies: Tensor, signs: Tensor, eps: float, phase: float, output: Output) -> Tensor:
     """Launch the tables and the perturbation; nothing waits for the GPU."""
-    n, c, h, w = images.shape
-    planes = (len(frequencies) * n, h, w, c) if channels_last else (len(frequencies) * n, c, h, w)
-    out = torch.empty(planes, dtype=dtype, device=images.device)
+    out = output.empty(images, len(frequencies) * len(images))
     if out.numel():
-        _on_device(
-            images,
-            lambda: [launch() for launch in launches(out, images, frequencies, signs, eps, phase, clip, mean, std,
-                                                     channels_last)],
-        )  # fmt: skip
-    return out.permute(0, 3, 1, 2) if channels_last else out
+        run_on(images, lambda: launches(out, images, frequencies, signs, eps, phase, output))
+    return out
 
 
 def launches(
-    out: Tensor, images: Tensor, frequencies: Tensor, signs: Tensor, eps: float, phase: float, clip: bool,
-    mean: Tensor | None, std: Tensor | None, channels_last: bool,
-) -> list[Launch]:  # fmt: skip
-    """The launches that fill `out`, (f n, h, w, c) if `channels_last`, else (f n, c, h, w), contiguous."""
+    out: Tensor, images: Tensor, frequencies: Tensor, signs: Tensor, eps: float, phase: float, output: Output
+) -> list[Launch]:
+    """The launches that fill `out` (f n, c, h, w), of `output.empty`."""
+    channels_last, normalised = output.channels_last, output.mean is not None
     n, c, h, w = images.shape
     f, row = len(frequencies), w * c if channels_last else w
     repeated = c if channels_last else 1
+    blocks = triton.cdiv(max(h, row), _configs.TABLES_BLOCK)
     rows = torch.empty((f, 2, h), dtype=torch.float32, device=images.device)
     columns = torch.empty((f, 2, row), dtype=torch.float32, device=images.device)
     tables = Launch(
         tables_kernel,
-        (f, triton.cdiv(max(h, row), _configs.TABLES_BLOCK)),
+        (f * blocks,),
         {
             "rows": rows, "columns": columns, "frequencies": frequencies,
-            "stride_f": frequencies.stride(0), "stride_k": frequencies.stride(1), "h": h, "w": w,
+            "stride_f": frequencies.stride(0), "stride_k": frequencies.stride(1), "h": h, "w": w, "blocks": blocks,
             "amplitude": eps * math.sqrt(2 / (h * w)), "own_amplitude": eps * math.sqrt(1 / (h * w)),
             "cos_phase": math.cos(phase), "sin_phase": math.sin(phase),
             "C": repeated, "ROW": row, "BLOCK": _configs.TABLES_BLOCK,
@@ -226,12 +171,12 @@ def launches(
         (tiles * planes * triton.cdiv(f, tile.frequencies),),
         {
             "out": out, "images": images, "rows": rows, "columns": columns, "signs": signs,
-            "mean": rows if mean is None else mean, "std": rows if std is None else std,  # not read without
+            "mean": output.mean if normalised else rows, "std": output.std if normalised else rows,  # not read without
             "n": n, "f": f, "h": h,
             "image_n": image_n, "image_c": image_c, "image_y": image_y, "image_x": image_x,
             "sign_f": signs.stride(0), "sign_n": signs.stride(1), "sign_c": signs.stride(2),
             "C": c, "ROW": row, "CHANNELS_LAST": channels_last, "DENSE": dense, "UINT8": images.dtype == torch.uint8,
-            "CLIP": clip, "NORMALISE": mean is not None,
+            "CLIP": output.clip, "NORMALISE": normalised,
             "ROWS": tile.rows, "COLUMNS": tile.columns, "FREQUENCIES": tile.frequencies,
         },
         tile.warps,
@@ -239,15 +184,17 @@ def launches(
     return [tables, main]
 
 
-def signs(image_ids: Tensor, frequencies: Tensor, channels: int, height: int, width: int, seed: int) -> Tensor:
+def signs(image_ids: Tensor, frequencies: Tensor, shape: Sequence[int], seed: int, domain: int) -> Tensor:
     """Draw the signs (f, n, channels)."""
-    out = torch.empty((len(frequencies), len(image_ids), channels), dtype=torch.int8, device=image_ids.device)
+    out = torch.empty((len(frequencies), len(image_ids), shape[0]), dtype=torch.int8, device=image_ids.device)
     if out.numel():
-        _on_device(image_ids, signs_launch(out, image_ids, frequencies, height, width, seed))
+        run_on(image_ids, lambda: [signs_launch(out, image_ids, frequencies, shape, seed, domain)])
     return out
 
 
-def signs_launch(out: Tensor, image_ids: Tensor, frequencies: Tensor, height: int, width: int, seed: int) -> Launch:
+def signs_launch(
+    out: Tensor, image_ids: Tensor, frequencies: Tensor, shape: Sequence[int], seed: int, domain: int
+) -> Launch:
     """The launch that fills `out`."""
     return Launch(
         signs_kernel,
@@ -255,17 +202,8 @@ def signs_launch(out: Tensor, image_ids: Tensor, frequencies: Tensor, height: in
         {
             "out": out, "image_ids": image_ids, "frequencies": frequencies, "stride_n": image_ids.stride(0),
             "stride_f": frequencies.stride(0), "stride_k": frequencies.stride(1),
-            "count": out.numel(), "n": out.shape[1], "channels": out.shape[2], "h": height, "w": width, "seed": seed,
-            "BLOCK": _configs.SIGNS_BLOCK,
+            "count": out.numel(), "n": out.shape[1], "channels": out.shape[2], "h": shape[1], "w": shape[2],
+            "seed": seed, "stream": _philox.stream(_philox.SIGNS, domain), "BLOCK": _configs.SIGNS_BLOCK,
         },
         4,
     )  # fmt: skip
-
-
-def _on_device(tensor: Tensor, run: Callable[[], object]) -> None:
-    """Triton launches on the current GPU, which need not be the tensors'."""
-    if tensor.is_cuda:
-        with torch.cuda.device(tensor.device):
-            run()
-    else:
-        run()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from fastfreq_kernels import _dispatch
+from fastfreq_kernels import _checks, _dispatch
 
 from . import _cpu, _reference
 
 __all__ = ["gram_iteration"]
-
-_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def gram_iteration(matrices: Tensor, *, iterations: int, backend: str | None = None) -> Tensor:
@@ -41,18 +38,10 @@ def gram_iteration(matrices: Tensor, *, iterations: int, backend: str | None = N
     Source: Delattre, Barthelemy, Araujo, Allauzen 2023, "Efficient Bound of Lipschitz Constant for Convolutional Layers
     by Gram Iteration", Algorithm 1; there without rounding.
     """
-    if matrices.ndim < 2 or 0 in matrices.shape[-2:]:
-        raise ValueError(f"expected matrices of shape (..., m, n), neither of them 0, got {tuple(matrices.shape)}")
-    if matrices.dtype not in _DTYPES:
-        raise TypeError(f"expected float32, float64, complex64 or complex128, got {matrices.dtype}")
+    _checks.check_matrices(matrices)
     if iterations < 0:
         raise ValueError(f"expected `iterations` of at least 0, got {iterations}")
-    differentiated = torch.is_grad_enabled() and matrices.requires_grad
-    path = _dispatch.choose(backend, matrices.device.type, differentiated=differentiated)
-    if path == "reference":
-        return _reference.bounds(matrices, iterations)
-    run = _BOUNDS if path == "operator" else _dispatch.interpreted("gram_iteration:bounds")
-    return run(matrices, iterations)
+    return _BOUNDS(matrices, iterations, backend=backend)
 
 
 def _fake(matrices: Tensor, iterations: int) -> Tensor:
@@ -62,7 +51,7 @@ def _fake(matrices: Tensor, iterations: int) -> Tensor:
 _BOUNDS = _dispatch.register(
     "gram_iteration",
     "(Tensor matrices, int iterations) -> Tensor",
+    reference=_reference.bounds,
     cpu=_cpu.bounds,
-    triton="gram_iteration:bounds",
     fake=_fake,
 )

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastfreq_kernels import _configs
-from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
+from fastfreq_kernels._launch import Launch, run_on
 
 from . import _cpu, _reference
 
@@ -45,9 +45,6 @@ def square_kernel(squares, norms, matrices, scales, c, SIDE: tl.constexpr, DEPTH
     tl.store(norms + n, tl.sqrt(tl.sum(square * square)))
 
 
-INTERPRETED = not isinstance(square_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
 def bounds(matrices: Tensor, iterations: int) -> Tensor:
     """(...) bounds; sides too large for registers go to the vendor's matrix product. Nothing waits for the GPU."""
     c, k = sorted(matrices.shape[-2:])
@@ -59,7 +56,7 @@ def bounds(matrices: Tensor, iterations: int) -> Tensor:
     products = (_cpu.real_gram(X) if X.is_complex() else _reference.gram(X)).contiguous()
     norms = torch.empty((iterations, *unit.shape), dtype=unit.dtype, device=unit.device)
     norms[0] = torch.linalg.vector_norm(products, dim=(-2, -1))
-    _on_device(matrices, lambda: [launch() for launch in launches(norms, products)])
+    run_on(matrices, lambda: launches(norms, products))
     return _reference.unwind(norms[-1].double(), [scale, *norms[:-1].double()], [k] + [c] * (iterations - 1), unit, c)
 
 

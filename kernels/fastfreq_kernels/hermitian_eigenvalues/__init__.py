@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fastfreq_kernels import _dispatch, _hermitian
@@ -33,13 +32,7 @@ def hermitian_eigenvalues(packed: Tensor, *, backend: str | None = None) -> Tens
         RuntimeError: a backend that cannot run here, or cannot give the gradient that `packed` requires.
     """
     _hermitian.check_packed(packed)
-    path = _dispatch.choose(
-        backend, packed.device.type, differentiated=torch.is_grad_enabled() and packed.requires_grad
-    )
-    if path == "reference":
-        return _reference.eigenvalues(packed)
-    run = _EIGENVALUES if path == "operator" else _dispatch.interpreted("hermitian_eigenvalues:eigenvalues")
-    return run(packed)
+    return _EIGENVALUES(packed, backend=backend)
 
 
 def _fake(packed: Tensor) -> Tensor:
@@ -49,7 +42,7 @@ def _fake(packed: Tensor) -> Tensor:
 _EIGENVALUES = _dispatch.register(
     "hermitian_eigenvalues",
     "(Tensor packed) -> Tensor",
+    reference=_reference.eigenvalues,
     cpu=_cpu.eigenvalues,
-    triton="hermitian_eigenvalues:eigenvalues",
     fake=_fake,
 )

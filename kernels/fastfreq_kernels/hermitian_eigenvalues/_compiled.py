@@ -17,12 +17,13 @@ import math
 import numpy as np
 from numba import njit
 
-from fastfreq_kernels._lanes import (
+from fastfreq_kernels.simd.vector import (
     REGISTER,
     WIDE,
     any_less,
     fill,
     fill_wide,
+    jit,
     load,
     load_wide,
     root,
@@ -46,7 +47,7 @@ def _largest(values):
     return largest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _interleave(packed, first, lanes, matrix, scales):
     """`lanes` matrices from `first` on, the last repeated past the end, each scaled by a power of two to about 1."""
     count, c = packed.shape[0], packed.shape[1]
@@ -67,7 +68,7 @@ def _interleave(packed, first, lanes, matrix, scales):
             matrix[(i * (i + 3) + 1) * lanes + lane] = 0  # a diagonal is real
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _reflector(u, k, c, thinnest):
     """Turn the column u[k + 1 ..] into v of I - t v v^H, which leaves only the first element; returns (|.|^2, t)."""
     square = fill(u, 0)
@@ -87,7 +88,7 @@ def _reflector(u, k, c, thinnest):
     return square, where_less(thinnest, square, one / (square + length * size), zero)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _diagonal_element(matrix, v, w, u, p, i):
     slot = i * (i + 3)
     twice = load(v, 2 * i) * load(w, 2 * i) + load(v, 2 * i + 1) * load(w, 2 * i + 1)
@@ -97,7 +98,7 @@ def _diagonal_element(matrix, v, w, u, p, i):
     store(p, 2 * i + 1, load(p, 2 * i + 1) + a * load(u, 2 * i + 1))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _row(matrix, v, w, u, p, i, first, stop):
     """Elements (i, first .. stop - 1) below the diagonal."""
     row = i * (i + 1)
@@ -119,7 +120,7 @@ def _row(matrix, v, w, u, p, i, first, stop):
     store(p, 2 * i + 1, pi)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _two_rows(matrix, v, w, u, p, i, first):
     """As `_row` for rows i and i + 1 up to column i - 1: what belongs to a column is read and written once for both."""
     row, below = i * (i + 1), (i + 1) * (i + 2)
@@ -154,7 +155,7 @@ def _two_rows(matrix, v, w, u, p, i, first):
     store(p, 2 * i + 3, pi1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _update_and_multiply(matrix, v, w, u, p, k, c):
     """A -= v w^H + w v^H on rows and columns from k + 1 on, and p = A u, in one pass over A."""
     first = k + 1
@@ -170,7 +171,7 @@ def _update_and_multiply(matrix, v, w, u, p, k, c):
         _diagonal_element(matrix, v, w, u, p, i + 1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _tridiagonalise(matrix, work, diagonal, squares, group, groups, c, thinnest):
     """Diagonal and squared off-diagonal of a matrix that is unitarily similar; in register `group` of wide slots."""
     lanes = len(work) // (8 * c)
@@ -207,7 +208,7 @@ def _tridiagonalise(matrix, work, diagonal, squares, group, groups, c, thinnest)
             store(w, i, factor * load(p, i) - half * x)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _ql(diagonal, squares, c, tolerance):
     """Eigenvalues in place of `diagonal`, of wide slots; False if a lane did not converge."""
     zero, one, two = fill_wide(diagonal, 0), fill_wide(diagonal, 1), fill_wide(diagonal, 2)
@@ -257,7 +258,7 @@ def _ql(diagonal, squares, c, tolerance):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _assemble(lags, cosines, sines, first, lanes, matrix, tables, scales):
     """Gram matrices sum_d lags[..., d] (cos below, sin above the diagonal) of `lanes` frequencies from `first` on.
 
@@ -293,7 +294,7 @@ def _assemble(lags, cosines, sines, first, lanes, matrix, tables, scales):
         store(matrix, row + 2 * i + 1, fill(matrix, 0))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def _finish(diagonal, squares, scales, eps, c, first, out):
     """QL on the matrices of a wide slot and their eigenvalues into `out`; False if an iteration did not converge."""
     # elements are at most 1: an off-diagonal below this moves no eigenvalue by more
@@ -305,7 +306,7 @@ def _finish(diagonal, squares, scales, eps, c, first, out):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def eigenvalues(packed, out):
     """Eigenvalues (n, c), in no order, of packed matrices (n, c, c); False if an iteration did not converge."""
     count, c = packed.shape[0], packed.shape[1]
@@ -326,7 +327,7 @@ def eigenvalues(packed, out):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@jit
 def gram_eigenvalues(lags, cosines, sines, out):
     """As `eigenvalues`, of the Gram matrices sum_d lags[..., d] (cos_d below, sin_d above the diagonal), (f, c).
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _hermitian, _numba
+from fastfreq_kernels import _hermitian, simd
 from fastfreq_kernels._threads import own_threads_only, split_over_threads
 
 LARGEST = 512  # sides above this are LAPACK's: an interleaved matrix no longer fits into caches
@@ -68,4 +68,4 @@ def _by_lapack(matrices: Tensor) -> Tensor:
 
 
 def _compiled() -> Any:
-    return _numba.compiled("hermitian_eigenvalues._compiled", "eigenvalues come from LAPACK, 3 to 15 times slower")
+    return simd.compiled("hermitian_eigenvalues", "eigenvalues come from LAPACK, 3 to 15 times slower")

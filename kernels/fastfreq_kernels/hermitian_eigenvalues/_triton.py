@@ -32,7 +32,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastfreq_kernels import _configs, _hermitian
-from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
+from fastfreq_kernels._launch import Launch, run_on
 
 
 @triton.jit
@@ -117,9 +117,6 @@ def bisection_kernel(
     tl.store(out + at, x * tl.load(scales + n, mask=inside, other=0), mask=inside)
 
 
-INTERPRETED = not isinstance(bisection_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
 def eigenvalues(packed: Tensor) -> Tensor:
     """(..., c) descending; sides too large for registers go to the vendor's solver. Nothing waits for the GPU."""
     c = packed.shape[-1]
@@ -127,7 +124,7 @@ def eigenvalues(packed: Tensor) -> Tensor:
         return torch.linalg.eigvalsh(_hermitian.unpack(packed)).flip(-1)
     out = torch.empty(packed.shape[:-1], dtype=packed.dtype, device=packed.device)
     if out.numel():
-        _on_device(packed, lambda: [launch() for launch in launches(out, packed)])
+        run_on(packed, lambda: launches(out, packed))
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,15 +10,21 @@ from torch import Tensor
 from fastfreq_kernels import _dispatch
 
 from . import _cpu, _reference
-from ._rings import rings_of
+from ._parts import HIGHEST, LOWEST
+from ._rings import ring_count, rings_of, statistics_of
 
-__all__ = ["radial_cells", "radial_power"]
+__all__ = ["radial_cells", "radial_power", "ring_moments"]
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8)
 
 
 def radial_power(
-    images: Tensor, *, side: int | None = None, magnitude: bool = False, backend: str | None = None
+    images: Tensor,
+    *,
+    side: int | None = None,
+    magnitude: bool = False,
+    exponents: Sequence[int] | None = None,
+    backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(rings, plane): |F(k)|^2 of every image summed over rings of frequencies, and of every frequency over images.
 
@@ -31,26 +37,48 @@ def radial_power(
         side: None for rings one cycle per shorter side wide, out to the corner of the plane; an integer for rings
             1 / side cycles per pixel wide, out to side // 2 (half a cycle per pixel) on images of any size from `side`.
         magnitude: sum |F(k)| in place of |F(k)|^2.
+        exponents: None for sums over images that round; p descending integers e for exact ones: each value is cut into
+            the nearest multiple of 2^e_0, of what is left the nearest multiple of 2^e_1, and so on, and multiples of
+            one 2^e are added up, exactly while their sum is below 2^(e + 53). No order of the images, and no way of
+            adding sums of several calls, changes a bit.
         backend: None chooses: the reference if a gradient is needed, else "triton" on a GPU and "cpu" on a CPU. One
             that is named is used or refused.
 
     Returns:
         rings (n, c, r), float32, or float64 for float64 images; divide by `radial_cells` for means. And plane
-        (c, h, w // 2 + 1), float64, the half that a real FFT keeps.
+        (c, h, w // 2 + 1), float64, the half that a real FFT keeps; with `exponents` (p, c, h, w // 2 + 1).
 
     Raises:
-        ValueError: a shape or side other than these.
+        ValueError: a shape, side or exponents other than these.
         TypeError: a dtype other than these.
         RuntimeError: a backend that cannot run here, or that cannot give the gradient that an input requires.
     """
     _check_images(images)
     _check_side(side, (images.shape[2], images.shape[3]))
-    differentiated = torch.is_grad_enabled() and images.requires_grad
-    path = _dispatch.choose(backend, images.device.type, differentiated=differentiated)
-    if path == "reference":
-        return _reference.radial_power(images, side, magnitude)
-    run: Any = _RADIAL if path == "operator" else _dispatch.interpreted("radial_power:radial_power")
-    return run(images, side, magnitude)
+    return _RADIAL(images, side, magnitude, _checked(exponents), backend=backend)
+
+
+def ring_moments(profiles: Tensor, *, exponents: Sequence[int], backend: str | None = None) -> Tensor:
+    """Sums of p_i p_j over images for every two rings i and j of their profiles p, exact as in `radial_power`.
+
+    Args:
+        profiles: (n, r) float64.
+        exponents: p descending integers, as in `radial_power`.
+        backend: as in `radial_power`.
+
+    Returns:
+        (p, r, r) float64, on the device of the profiles.
+
+    Raises:
+        ValueError: a shape or exponents other than these.
+        TypeError: a dtype other than float64.
+        RuntimeError: a backend that cannot run here, or that cannot give the gradient that an input requires.
+    """
+    if profiles.ndim != 2:
+        raise ValueError(f"expected `profiles` of shape (n, r), got {tuple(profiles.shape)}")
+    if profiles.dtype != torch.float64:
+        raise TypeError(f"expected `profiles` of float64, got {profiles.dtype}; use profiles.double()")
+    return _MOMENTS(profiles, _checked(exponents), backend=backend)
 
 
 def radial_cells(height: int, width: int, *, side: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,17 +100,8 @@ def radial_cells(height: int, width: int, *, side: int | None = None) -> tuple[T
     if height < 1 or width < 1:
         raise ValueError(f"expected at least one row and column, got {height} x {width}")
     _check_side(side, (height, width))
-    table = rings_of(height, width, side)
-    ring = torch.repeat_interleave(torch.arange(len(table.cells)), table.starts.diff())
-    logs = torch.where(table.radii > 0, table.radii, 1.0).log()
-
-    def mean(values: Tensor) -> Tensor:
-        return torch.zeros_like(table.cells).index_add_(0, ring, table.weights * values) / table.cells
-
-    middle = mean(logs)
-    frequency = middle.exp()
-    frequency[0] = 0
-    return table.cells.clone(), frequency, mean((logs - middle[ring]).square())
+    frequency, spread = statistics_of(height, width, side)
+    return rings_of(height, width, side).cells.clone(), frequency.clone(), spread.clone()
 
 
 def _check_images(images: Tensor) -> None:
@@ -101,17 +120,39 @@ def _check_side(side: int | None, shape: tuple[int, int]) -> None:
         )
 
 
-def _fake(images: Tensor, side: int | None, magnitude: bool) -> tuple[Tensor, Tensor]:
+def _checked(exponents: Sequence[int] | None) -> list[int] | None:
+    if exponents is None:
+        return None
+    given = list(exponents)
+    if not given or sorted(set(given), reverse=True) != given or not LOWEST <= given[-1] <= given[0] <= HIGHEST:
+        raise ValueError(f"expected `exponents` descending from {HIGHEST} at most to {LOWEST} at least, got {given}")
+    return given
+
+
+def _fake(images: Tensor, side: int | None, magnitude: bool, exponents: Sequence[int] | None) -> tuple[Tensor, Tensor]:
     n, c, h, w = images.shape
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
-    count = len(rings_of(int(h), int(w), side).cells)
-    return images.new_empty((n, c, count), dtype=dtype), images.new_empty((c, h, w // 2 + 1), dtype=torch.float64)
+    count = ring_count(int(h), int(w), side)
+    parts = () if exponents is None else (len(exponents),)
+    plane = images.new_empty((*parts, c, h, w // 2 + 1), dtype=torch.float64)
+    return images.new_empty((n, c, count), dtype=dtype), plane
 
 
-_RADIAL: Any = _dispatch.register(
+def _fake_moments(profiles: Tensor, exponents: Sequence[int]) -> Tensor:
+    return profiles.new_empty((len(exponents), profiles.shape[1], profiles.shape[1]))
+
+
+_RADIAL = _dispatch.register(
     "radial_power",
-    "(Tensor images, int? side, bool magnitude) -> (Tensor, Tensor)",
-    cpu=_cpu.radial_power,  # pyright: ignore[reportArgumentType]
-    triton="radial_power:radial_power",
-    fake=_fake,  # pyright: ignore[reportArgumentType]
+    "(Tensor images, int? side, bool magnitude, int[]? exponents) -> (Tensor, Tensor)",
+    reference=_reference.radial_power,
+    cpu=_cpu.radial_power,
+    fake=_fake,
+)
+_MOMENTS = _dispatch.register(
+    "ring_moments",
+    "(Tensor profiles, int[] exponents) -> Tensor",
+    reference=_reference.ring_moments,
+    cpu=_cpu.ring_moments,
+    fake=_fake_moments,
 )

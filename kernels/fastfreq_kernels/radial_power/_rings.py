@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Rings", "rings_of"]
+from fastfreq_kernels._threads import own_threads_only
+
+__all__ = ["Rings", "ring_count", "rings_of", "statistics_of"]
 
 
 class Rings(NamedTuple):
@@ -21,7 +24,18 @@ class Rings(NamedTuple):
     radii: Tensor  # (m,) float64, radius of each cell in cycles per pixel
 
 
+def ring_count(height: int, width: int, side: int | None) -> int:
+    """Rings of a plane, without their table: what tracing asks for, where no tensor has values."""
+    if side is not None:
+        return side // 2 + 1
+    reference = min(height, width)
+    ky, kx = height // 2 * (reference / height), width // 2 * (reference / width)  # of the corner
+    return math.floor(math.sqrt(ky * ky + kx * kx) + 0.5) + 1
+
+
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)  # a gradient may pass through later
+@own_threads_only()
 def rings_of(height: int, width: int, side: int | None) -> Rings:
     """Rings one cycle per `side` pixels wide, the radius rounded half up; on the CPU, shared: not to be written to.
 
@@ -34,10 +48,28 @@ def rings_of(height: int, width: int, side: int | None) -> Rings:
     kx = torch.arange(width // 2 + 1, dtype=torch.float64)[None, :]
     radius = ((ky * (reference / height)).square() + (kx * (reference / width)).square()).sqrt().reshape(-1)
     ring = (radius + 0.5).floor().long()
-    count = int(ring.max()) + 1 if side is None else side // 2 + 1
+    count = ring_count(height, width, side)
     weight = torch.where((kx == 0) | (2 * kx == width), 1.0, 2.0).double().expand(height, -1).reshape(-1)
     order = torch.argsort(ring, stable=True)
     order = order[ring[order] < count]
     starts = torch.searchsorted(ring[order], torch.arange(count + 1))
     cells = torch.zeros(count, dtype=torch.float64).index_add_(0, ring[order], weight[order])
     return Rings(order, starts, weight[order], cells, radius[order] / reference)
+
+
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
+@own_threads_only()
+def statistics_of(height: int, width: int, side: int | None) -> tuple[Tensor, Tensor]:
+    """(frequency, spread) of `radial_cells`; shared, as `rings_of`."""
+    table = rings_of(height, width, side)
+    ring = torch.repeat_interleave(torch.arange(len(table.cells)), table.starts.diff())
+    logs = torch.where(table.radii > 0, table.radii, 1.0).log()
+
+    def mean(values: Tensor) -> Tensor:
+        return torch.zeros_like(table.cells).index_add_(0, ring, table.weights * values) / table.cells
+
+    middle = mean(logs)
+    frequency = middle.exp()
+    frequency[0] = 0
+    return frequency, mean((logs - middle[ring]).square())

@@ -10,20 +10,22 @@ Per plane of e = h (w // 2 + 1) complex cells of 8 bytes:
     plane        8 e              the same spectrum again
     arithmetic   8 e              flops, next to 5/2 h w log2(h w) of the FFT
 |F|^2 is never written. Images are transformed in groups whose spectrum stays in L2 between the three, so that what
-reaches memory is the images once.
+reaches memory is the images once. Exact parts of the plane are cut by torch from the |F|^2 of a group.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastfreq_kernels.fourier_perturb._triton import Launch, _on_device
+from fastfreq_kernels._launch import Launch, check_image, run_on
 
+from ._parts import add_parts, moments
 from ._reference import centred_spectrum
 from ._rings import rings_of
 
@@ -77,28 +79,39 @@ def plane_kernel(
     tl.store(target, total, mask=inside)
 
 
-INTERPRETED = not isinstance(rings_kernel, triton.JITFunction)  # TRITON_INTERPRET=1 when triton was imported
-
-
-def radial_power(images: Tensor, side: int | None, magnitude: bool) -> tuple[Tensor, Tensor]:
+def radial_power(
+    images: Tensor, side: int | None, magnitude: bool, exponents: Sequence[int] | None
+) -> tuple[Tensor, Tensor]:
     """Transform and reduce group by group; nothing waits for the GPU once the table is there."""
     n, c, h, w = images.shape
     cells = h * (w // 2 + 1)
+    check_image(2 * cells)
     table, starts = _table(h, w, side, images.device)
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
     rings = torch.empty(n, c, len(starts) - 1, dtype=dtype, device=images.device)
-    plane = torch.zeros(c, h, w // 2 + 1, dtype=torch.float64, device=images.device)
+    parts = () if exponents is None else (len(exponents),)
+    plane = torch.zeros(*parts, c, h, w // 2 + 1, dtype=torch.float64, device=images.device)
     group = max(1, _GROUP_BYTES // (c * cells * 2 * rings.element_size()))
 
-    def run() -> None:
+    def by_group() -> Iterator[Launch]:
         for start in range(0, n, group):
             some = slice(start, start + group)
-            spectrum = centred_spectrum(images[some]).contiguous()
-            for launch in launches(rings[some], plane, torch.view_as_real(spectrum), table, starts, magnitude):
-                launch()
+            spectrum = torch.view_as_real(centred_spectrum(images[some]).contiguous())
+            by_ring, by_cell = launches(rings[some], plane, spectrum, table, starts, magnitude)
+            yield by_ring
+            if exponents is None:
+                yield by_cell
+                continue
+            values = spectrum.square().sum(dim=-1)
+            add_parts(plane.flatten(1), (values.sqrt_() if magnitude else values).flatten(1), exponents)
 
-    _on_device(images, run)
+    run_on(images, by_group)
     return rings, plane
+
+
+def ring_moments(profiles: Tensor, exponents: Sequence[int]) -> Tensor:
+    """In torch: profiles are small next to the images they are of."""
+    return moments(profiles, exponents)
 
 
 def launches(

@@ -1,1 +1,0 @@
-"""What every analysis shares: frequencies, conventions, statistics, results."""

@@ -1,0 +1,56 @@
+"""What a measurement must not depend on: the caller's autograd, autocast and precision, and chance."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .memory import is_out_of_memory
+
+_STEADY = 1e-5  # of the largest value: by how much two passes over the same images may differ
+
+
+@contextlib.contextmanager
+def undisturbed(gradients: bool = False) -> Iterator[None]:
+    """Without a graph, in the precision asked for, whatever the caller is in; without inference mode for gradients."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(not gradients))
+        stack.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def warn_if_unsteady(name: str, first: Tensor, second: Tensor, *, stacklevel: int) -> bool:
+    """Warn where two passes of a model over the same images differ; whether they do."""
+    finite = first[torch.isfinite(first)]
+    scale = max(1e-6, float(finite.abs().max()) if finite.numel() else 0.0)
+    unsteady = not torch.allclose(first, second, rtol=0, atol=_STEADY * scale, equal_nan=True)
+    if unsteady:
+        warnings.warn(
+            f"{name} gives different outputs for the same images twice: it is random in evaluation mode, or keeps a "
+            f"state between calls; no figure can be repeated",
+            stacklevel=stacklevel + 1,
+        )
+    return unsteady
+
+
+def fitting(run: Callable[[int], object], size: int) -> int:
+    """The first of `size`, its half, its quarter ... for which `run` does not run out of memory.
+
+    Raises:
+        RuntimeError: not even one fits.
+    """
+    while True:
+        try:
+            run(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or size == 1:
+                raise
+            size = -(-size // 2)
+        else:
+            return size

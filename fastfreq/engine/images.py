@@ -1,0 +1,158 @@
+"""Images as they come -> chunks of a wanted size, each read once, the user's tensors never touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastfreq.vocabulary import checks
+from fastfreq.vocabulary.fingerprints import fingerprints
+
+from . import sources
+
+PREDICTED = "predicted"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """Images that stay on the device while every condition is evaluated on them."""
+
+    images: Tensor  # (n, c, h, w), uint8 or float in [0, 1]
+    labels: Tensor  # (n,) int64; -1 where there are none
+    ids: Tensor  # (n,) int64
+    hashes: Tensor  # (n,) int64, the bits of the uint64 of each image's pixels
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def part(self, rows: Any) -> Chunk:
+        """Some of its images."""
+        return Chunk(*(t[rows] for t in self.tensors))
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All fields."""
+        return self.images, self.labels, self.ids, self.hashes
+
+    def as_given_on(self, device: torch.device) -> Chunk:
+        """On the device, pixels in the type they came in, in one layout: transforms of others round in another way."""
+        images, *rest = (t.to(device, non_blocking=True) for t in self.tensors)
+        return Chunk(images.contiguous(), *rest)
+
+    def on(self, device: torch.device, *, channels_last: bool) -> Chunk:
+        """On the device, pixels as new float32 in [0, 1] on a CPU, which every condition reads again."""
+        images, labels, ids, hashes = (t.to(device, non_blocking=True) for t in self.tensors)
+        images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        images = images.detach().contiguous(memory_format=layout)
+        return Chunk(images, labels, ids, hashes)
+
+
+class ImageStream:
+    """A single pass over images, cut into chunks.
+
+    Args:
+        images: whatever `sources.batches` takes.
+        labels: (n,) with tensors, "predicted" for the model's own, None with an iterable.
+        first_image: id of the first image.
+        shard: (i, n) keeps the images whose id is i modulo n.
+        needs_labels: refuse images without labels.
+        one_shape: refuse images of several shapes.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        labels: Any,
+        *,
+        first_image: int,
+        shard: tuple[int, int],
+        needs_labels: bool,
+        one_shape: bool = True,
+    ) -> None:
+        if first_image < 0:
+            raise ValueError(f"expected `first_image` from 0, got {first_image}")
+        self._shard = checks.check_shard(shard)
+        self._first_image, self._one_shape = first_image, one_shape
+        self.predicted = isinstance(labels, str)
+        if isinstance(labels, str) and labels != PREDICTED:
+            raise ValueError(f"expected `labels` as integers, None or {PREDICTED!r}, got {labels!r}")
+        self._needs_labels = needs_labels and not self.predicted
+        given = None if self.predicted else labels
+        source = sources.batches(images, given, refuse_shuffle=True)
+        self.total: int | None = None
+        if source.total is not None:
+            self.total = sum(map(self._wanted, range(first_image, first_image + source.total)))
+        self._shape: tuple[int, ...] | None = None
+        self._pieces: Iterator[Chunk] = self._select(source)
+
+    def _wanted(self, image_id: int) -> bool:
+        return image_id % self._shard[1] == self._shard[0]
+
+    def _select(self, batches: sources.Batches) -> Iterator[Chunk]:
+        next_id = self._first_image
+        for images, labels, _ in batches:
+            checks.check_images(images)
+            if labels is None and self._needs_labels:
+                raise ValueError(
+                    f"expected `labels` beside the images, got None; pass them, or labels={PREDICTED!r} to take the "
+                    f"model's own predictions"
+                )
+            if labels is None or self.predicted:
+                labels = torch.full((len(images),), -1)
+            if self._shape is None:
+                self._shape = tuple(images.shape[1:])
+            if self._one_shape and tuple(images.shape[1:]) != self._shape:
+                raise ValueError(
+                    f"expected all images of one shape, got {self._shape} and {tuple(images.shape[1:])}; "
+                    f"resize or crop them first"
+                )
+            ids = torch.arange(next_id, next_id + len(images))
+            next_id += len(images)
+            if self._shard[1] > 1:
+                keep = torch.tensor([self._wanted(i) for i in ids.tolist()], dtype=torch.bool)
+                images, labels, ids = images[keep.to(images.device)], labels[keep.to(labels.device)], ids[keep]
+            if len(ids):
+                hashes = torch.from_numpy(fingerprints(images).view(np.int64))
+                yield Chunk(images.detach(), labels.long(), ids, hashes)
+
+    def peek(self, count: int) -> Chunk | None:
+        """The first images, at most `count`, without consuming them; None if there are none."""
+        pieces, have = [], 0
+        while have < count and (piece := next(self._pieces, None)) is not None:
+            pieces.append(piece)
+            have += len(piece)
+            if not self._one_shape:
+                break
+        self._pieces = itertools.chain(pieces, self._pieces)
+        return _joined(pieces).part(slice(count)) if pieces else None
+
+    def chunks(self, size: int) -> Iterator[Chunk]:
+        """The images in chunks of at most `size`, as equal as the total allows: a partition that a restart repeats."""
+        if self.total:
+            size = -(-self.total // -(-self.total // size))
+        waiting: list[Chunk] = []
+        for piece in self._pieces:
+            if waiting and piece.images.shape[1:] != waiting[0].images.shape[1:]:
+                yield _joined(waiting)
+                waiting = []
+            waiting.append(piece)
+            while sum(map(len, waiting)) >= size:
+                joined = _joined(waiting)
+                yield joined.part(slice(size))
+                rest = joined.part(slice(size, None))
+                waiting = [rest] if len(rest) else []
+        if waiting:
+            yield _joined(waiting)
+
+
+def _joined(pieces: list[Chunk]) -> Chunk:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Chunk(*(torch.cat(tensors) for tensors in zip(*(p.tensors for p in pieces), strict=True)))

@@ -1,0 +1,262 @@
+"""The one way from a model and images to a result: chunks, folds, checkpoints, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from fastfreq.results.result import ImagesResult, Merger
+
+from . import folding, tuning
+from .checkpoint import Checkpoint
+from .compilation import compiled
+from .contexts import undisturbed
+from .images import Chunk, ImageStream
+from .measurement import Measurement
+from .memory import Graphed
+from .network import Network, NoNetwork
+from .run import Run, RunOptions
+from .session import Session
+
+_PEEK = 64  # images looked at before the loop starts
+_EXAMPLE = 2  # images on which a changed network is compared with the original
+
+
+def measure(what: Measurement, model: nn.Module, images: Any, labels: Any, options: RunOptions) -> Any:
+    """Make a measurement: every chunk of images is evaluated, and the results of all are added.
+
+    Returns:
+        A result of `what.result`.
+
+    Raises:
+        ValueError: a bad argument, no images, or a checkpoint of another request.
+        TypeError: an argument of the wrong type, or a model whose output holds no logits.
+        FloatingPointError: logits or gradients that are NaN or infinite.
+        OSError: a checkpoint that cannot be written; said before the first forward pass.
+    """
+    run = Run.of(options)
+    checkpoint = Checkpoint(run.checkpoint, what.result)
+    with undisturbed(what.gradients):
+        network = Network(
+            model, precision=run.precision, channels_last=run.channels_last is not False, device=run.torch_device
+        )
+        stream = _stream(what, images, labels, run)
+        first = _first(stream)
+        shape = _shape(first)
+        settings = {"shape": shape, "labelled": "predicted" if stream.predicted else "given", **what.settings(shape)}
+        numerics = {"precision": run.precision, "compile": run.compile, "fold_batch_norm": run.fold_batch_norm}
+        with _on(network.device):
+            named = getattr(what, "metrics", {})
+            identity = network.identity(shape, numerics | getattr(what, "numerics", {}), named)
+            session = Session(network, run, shape, identity)
+            return _measure(what, session, stream, first, {"model": identity, **settings}, checkpoint)
+
+
+def measure_images(what: Measurement, images: Any, options: RunOptions) -> Any:
+    """`measure` of images alone, without a model.
+
+    Raises:
+        ValueError: a bad argument, no images, or a checkpoint of another request.
+        TypeError: an option that only a model needs.
+        OSError: a checkpoint that cannot be written; said before anything is computed.
+    """
+    for name in ("precision", "channels_last", "compile", "fold_batch_norm"):
+        if name in options:
+            raise TypeError(f"expected no `{name}`: a {what.label} has no model that it could apply to; leave it out")
+    run = Run.of(options)
+    checkpoint = Checkpoint(run.checkpoint, what.result)
+    with undisturbed(what.gradients):
+        stream = _stream(what, images, None, run)
+        first = _first(stream)
+        network: Any = NoNetwork(run.torch_device or first.images.device)
+        shape = _shape(first)
+        with _on(network.device):
+            session = Session(network, run, shape, None)
+            return _measure(what, session, stream, first, {"shape": shape, **what.settings(shape)}, checkpoint)
+
+
+def _measure(
+    what: Measurement,
+    session: Session,
+    stream: ImageStream,
+    first: Chunk,
+    settings: dict[str, Any],
+    checkpoint: Checkpoint,
+) -> Any:
+    run, shape = session.run, session.shape
+    settings = {name: value for name, value in settings.items() if name in what.result.__dataclass_fields__}
+    checkpoint.check(settings, what.keys())
+    few = first.as_given_on(session.device) if what.as_given else first.on(session.device, channels_last=False)
+    try:
+        _prepare(what, session, few, stream.total, checkpoint)
+        details = _details(session)
+        total = None if stream.total is None else round(stream.total * what.passes(shape))
+        merged = Merger()
+        if checkpoint.before is not None:
+            merged.add(checkpoint.before)
+        with tqdm(
+            total=total,
+            unit="img" if isinstance(session.network, NoNetwork) else "pass",
+            unit_scale=True,
+            desc=what.label,
+            disable=not run.progress,
+        ) as bar:
+            session.advance = bar.update
+            _announce(what, session, few, bar, total)
+            try:
+                for chunk in stream.chunks(what.chunk_size(session)):
+                    todo = checkpoint.left(chunk, predicted=stream.predicted)
+                    if not len(todo):
+                        bar.update(round(len(chunk) * what.passes(shape)))
+                        continue
+                    merged.add(_evaluate(what, session, todo, settings, details, stream.predicted))
+                    if checkpoint.due():
+                        checkpoint.save(merged.result())
+                checkpoint.check_all_seen()
+            finally:  # also when interrupted: what is finished is kept
+                if checkpoint.before is not merged.result():
+                    checkpoint.save(merged.result())
+    finally:
+        what.close()
+    result = merged.result()
+    what.finish(result)
+    return result
+
+
+def _prepare(what: Measurement, session: Session, few: Chunk, total: int | None, checkpoint: Checkpoint) -> None:
+    """Fold, cast, lay out, compile: in this order."""
+    network, run = session.network, session.run
+    if isinstance(network, NoNetwork):
+        size = _pace(what, session, few, total, checkpoint)
+        session.pace, session.batch_size = size, size.batch_size
+        what.start(session)
+        return
+    example = network.clean_batch(few.images[:_EXAMPLE])
+    if run.fold_batch_norm:
+        session.notes["fold_batch_norm"] = str(folding.fold_batch_norms(network, example, layers=what.watched))
+    what.attach(session)
+    tuning.warn_if_slower(network, few.images)
+    network.cast()
+    session.pace = _pace(what, session, few, total, checkpoint)
+    session.batch_size = session.pace.batch_size
+    network.lay_out(session.pace.channels_last)
+    if run.compile:
+        session.forward = compiled(network, network.clean_batch(few.images[:_EXAMPLE]), session.batch_size)
+        session.notes["compile"] = str(session.forward is not network)
+    elif network.device.type == "cuda" and not what.gradients and not what.watched:
+        session.forward = Graphed(network, network.device)
+    what.start(session)
+
+
+def _pace(what: Measurement, session: Session, few: Chunk, total: int | None, checkpoint: Checkpoint) -> tuning.Pace:
+    """The batch size and layout: given, those of the checkpoint, the measurement's own, or timed."""
+    network, run = session.network, session.run
+    before = {} if checkpoint.before is None else checkpoint.before.details
+    size = run.batch_size or what.batch_size(session.shape)
+    layout = run.channels_last
+    if re.fullmatch(r"[1-9]\d{0,5}", str(before.get("batch_size", "")), re.ASCII):
+        size = run.batch_size or int(before["batch_size"])
+        layout = before.get("layout") == "channels_last" if layout is None else layout
+    if size is not None and (layout is not None or not network.convolutional or what.gradients):
+        return tuning.Pace(size, network.channels_last if layout is None else layout, float("nan"))
+    chosen = Run(precision=run.precision, channels_last=layout, batch_size=size, fold_batch_norm=run.fold_batch_norm)
+    passes = (total or 10_000) * what.passes(session.shape)
+    return tuning.pace(network, session.shape, chosen, few.images, passes)
+
+
+def _evaluate(
+    what: Measurement,
+    session: Session,
+    todo: Chunk,
+    settings: dict[str, Any],
+    details: dict[str, str],
+    predicted: bool,
+) -> ImagesResult:
+    """The result of some images."""
+    here = todo.as_given_on(session.device)
+    if not what.as_given:
+        here = todo.on(session.device, channels_last=session.network.channels_last)
+    if predicted:
+        classes = session.clean(here).predicted[0].to(here.labels.device)
+        here = Chunk(here.images, classes, here.ids, here.hashes)
+    fields = what.evaluate(session, here)
+    fields |= {"image_ids": todo.ids.numpy(), "image_hashes": todo.hashes.numpy().view(np.uint64)}
+    known = what.result.__dataclass_fields__
+    if "labels" in known:
+        fields["labels"] = here.labels.cpu().numpy().copy()  # the caller's may change later
+    return what.result(**settings, **fields, details=details)
+
+
+def _announce(what: Measurement, session: Session, few: Chunk, bar: Any, total: int | None) -> None:
+    """What the run will take, and whether the model is any good without any change: said first."""
+    said = []
+    if what.needs_labels and int(few.labels.min()) >= 0:
+        said.append(session.warn_near_chance(few))
+    if not session.run.progress or isinstance(session.network, NoNetwork):
+        return
+    if total is not None:
+        seconds = total * session.pace.seconds
+        said.append(f"{total:,} forward passes" + (f", about {_duration(seconds)}" if seconds == seconds else ""))
+    bar.write("; ".join(reversed(said)))
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _details(session: Session) -> dict[str, str]:
+    network = session.network
+    device = torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else platform.machine()
+    how = {"batch_size": str(session.batch_size), "device": device, "torch": str(torch.__version__)}
+    if isinstance(network, NoNetwork):
+        return how
+    return {
+        "model": network.name,
+        "model_fingerprint": network.weights,
+        "precision": session.run.precision,
+        "layout": "channels_last" if network.channels_last else "contiguous",
+        **session.notes,
+        **how,
+    }
+
+
+def _stream(what: Measurement, images: Any, labels: Any, run: Run) -> ImageStream:
+    return ImageStream(
+        images,
+        labels,
+        first_image=run.first_image,
+        shard=run.shard,
+        needs_labels=what.needs_labels,
+        one_shape=what.one_shape,
+    )
+
+
+def _first(stream: ImageStream) -> Chunk:
+    """The first images.
+
+    Raises:
+        ValueError: there are none.
+    """
+    first = stream.peek(_PEEK)
+    if first is None:
+        raise ValueError("expected at least one image, got none")
+    return first
+
+
+def _shape(first: Chunk) -> tuple[int, int, int]:
+    c, h, w = (int(side) for side in first.images.shape[1:])
+    return c, h, w
+
+
+def _on(device: torch.device) -> Any:
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

@@ -1,0 +1,79 @@
+"""What differs between a heat map, a filter curve, an attack: all that a measurement has to say."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fastfreq.results.result import ImagesResult
+from fastfreq.vocabulary.metrics import Metric
+
+from .images import Chunk
+from .session import Session
+
+
+class Measurement:
+    """One measurement, ready to be made; `measure` makes it.
+
+    Attributes:
+        result: class of what comes back.
+        label: beside the progress bar.
+        gradients: whether the network is differentiated.
+        needs_labels: whether images need labels.
+        one_shape: whether all images must have one shape.
+        as_given: whether images come as they were given, uint8 or of any float type, and not as float32.
+        metrics: name -> metric, where there are any besides the error.
+        numerics: what rounds beyond the options of a run, such as {"share_stem": True}.
+        watched: names of modules whose outputs must not change when batch norms are folded.
+    """
+
+    result: ClassVar[type[ImagesResult]]
+    label: ClassVar[str]
+    gradients: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
+    one_shape: ClassVar[bool] = True
+    as_given: ClassVar[bool] = False
+    metrics: dict[str, Metric]
+    numerics: dict[str, object]
+    watched: tuple[str, ...] = ()
+
+    def settings(self, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """Fields of the result that are the same for all images: what was asked for. Refuses what does not fit `shape`.
+
+        Conditions too. `model`, `shape` and `details` are added by `measure`.
+        """
+        raise NotImplementedError
+
+    def keys(self) -> dict[str, list[str]]:
+        """Fields of the result that are dicts, with the keys they will have: names of metrics and layers."""
+        return {}
+
+    def passes(self, shape: tuple[int, int, int]) -> float:
+        """Forward passes for each image, for the bar and for how long timing may take."""
+        raise NotImplementedError
+
+    def attach(self, session: Session) -> None:
+        """Get ready on the float32 network, before it is cast: hooks, first layers."""
+
+    def start(self, session: Session) -> None:
+        """Get ready on the network as it will run: tensors on its device."""
+
+    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
+        """Images at a time where forward passes do not decide it; None times a few."""
+        return None
+
+    def chunk_size(self, session: Session) -> int:
+        """Images that stay on the device together."""
+        return session.pace.batch_size
+
+    def evaluate(self, session: Session, chunk: Chunk) -> dict[str, Any]:
+        """The other fields of the result, of the images of one chunk.
+
+        `image_ids`, `image_hashes` and, where the result has them, `labels` are added by `measure`.
+        """
+        raise NotImplementedError
+
+    def finish(self, result: Any) -> None:
+        """A last look at the whole: warnings."""
+
+    def close(self) -> None:
+        """Take hooks off again."""

@@ -1,0 +1,63 @@
+"""What a model must be like, and the logits in what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_TEXT = ("input_ids", "text", "text_input_ids")  # arguments of CLIP and its like
+
+
+def check_eval(model: nn.Module) -> None:
+    """Refuse a model in train mode: dropout and batch statistics would make every figure depend on the batch."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(model).__name__}")
+    for name, module in model.named_modules():
+        if module.training and (module is model or not any(True for _ in module.children())):
+            where = f"its module {name!r} is" if name else "it is"
+            raise ValueError(f"expected a model in evaluation mode, {where} in train mode; call model.eval() first")
+    check_inputs(model)
+
+
+def check_inputs(net: nn.Module) -> None:
+    """Refuse a network that takes more than a batch of images: what it makes of images alone are no logits.
+
+    Raises:
+        TypeError: it is scripted or traced, needs several inputs, or takes text.
+    """
+    if isinstance(net, torch.jit.ScriptModule):
+        raise TypeError(
+            f"expected the torch.nn.Module that {type(net).__name__} was scripted or traced from: a scripted model "
+            "keeps no layers to look at, and its precision and layout are fixed"
+        )
+    inputs = inspect.signature(net.forward).parameters.values()
+    text = [p.name for p in inputs if p.name in _TEXT]
+    needed = [p.name for p in inputs if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if text or (len(needed) > 1 and not net._forward_pre_hooks):
+        what = f"takes text ({text[0]!r})" if text else f"needs {', '.join(map(repr, needed))}"
+        raise TypeError(
+            f"expected a model that takes a batch of images alone, {type(net).__name__} {what}; wrap it in a module "
+            "whose forward takes the images and returns the logits"
+        )
+
+
+def logits_of(output: Any) -> Tensor:
+    """The (n, classes) logits in whatever a model returns: a tensor, a dict or object with `logits`, a tuple."""
+    value = output
+    if isinstance(value, Mapping):
+        if "logits" not in value:
+            raise TypeError(f"expected a model output with 'logits', got a dict of {sorted(map(str, value))}")
+        value = value["logits"]
+    elif not isinstance(value, Tensor) and hasattr(value, "logits"):
+        value = value.logits
+    elif isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected the model to return logits, got {type(output).__name__}; wrap it to return a tensor")
+    if value.ndim != 2:
+        raise ValueError(f"expected logits of shape (n, classes), got {tuple(value.shape)}; wrap the model")
+    return value

@@ -1,0 +1,96 @@
+"""How a measurement runs: options that every measurement takes, and that change no figure but by rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+from fastfreq.vocabulary import checks, numbers
+
+from .network import Precision
+
+_LAST = 1 << 62  # so that the ids of all images fit into 64 bits
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of every measurement.
+
+    precision: of weights and activations, "fp32" (default), "bf16" or "fp16"; batch norm keeps its float32 statistics.
+        On a CPU without instructions for it a lower precision is slower: it is timed, and a warning says so.
+    channels_last: lay out convolutional networks channels last or not; None (default) times both.
+    compile: run the network through torch.compile: the first call takes seconds, so for long runs. Where it cannot be
+        used, or changes logits by more than rounding, one warning says so and the network runs as it is.
+    fold_batch_norm: fold each batch norm that directly follows a convolution or linear layer into it, on the copy of
+        the model that is run. The same function up to rounding; refused with the reason unless logits agree.
+    batch_size: images in one forward pass; None (default) times a few, once per model and machine. Halved when memory
+        runs out, without losing an image.
+    device: where to run; None (default) for where the model is.
+    first_image: id of the first image, for shards that are split by hand.
+    shard: (i, n) takes the images whose id is i modulo n; results of all shards merge with ``+``.
+    checkpoint: an .npz file to which finished images are saved about every half minute, and from which an interrupted
+        run goes on; refused if it is of another request.
+    progress: show a progress bar, with what the run will take.
+    """
+
+    precision: Precision
+    channels_last: bool | None
+    compile: bool
+    fold_batch_norm: bool
+    batch_size: int | None
+    device: torch.device | str | None
+    first_image: int
+    shard: tuple[int, int]
+    checkpoint: str | Path | None
+    progress: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """`RunOptions` with their defaults, checked."""
+
+    precision: Precision = "fp32"
+    channels_last: bool | None = None
+    compile: bool = False
+    fold_batch_norm: bool = False
+    batch_size: int | None = None
+    device: torch.device | str | None = None
+    first_image: int = 0
+    shard: tuple[int, int] = (0, 1)
+    checkpoint: str | Path | None = None
+    progress: bool = False
+
+    @classmethod
+    def of(cls, options: RunOptions) -> Run:
+        """From keywords.
+
+        Raises:
+            TypeError: an option that does not exist.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise TypeError(f"expected options of {known}, got {unknown[0]!r}")
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            object.__setattr__(self, "batch_size", numbers.as_int("batch_size", self.batch_size))
+            if self.batch_size < 1:
+                raise ValueError(f"expected a positive `batch_size`, got {self.batch_size}")
+        object.__setattr__(self, "first_image", numbers.as_int("first_image", self.first_image))
+        if not 0 <= self.first_image <= _LAST:
+            raise ValueError(f"expected `first_image` from 0 to 2**62, got {self.first_image}")
+        try:
+            index, number = self.shard
+        except (TypeError, ValueError):
+            raise ValueError(f"expected `shard=(i, n)` with 0 <= i < n, got {self.shard!r}") from None
+        shard = checks.check_shard((numbers.as_int("shard", index), numbers.as_int("shard", number)))
+        object.__setattr__(self, "shard", shard)
+
+    @property
+    def torch_device(self) -> torch.device | None:
+        """`device` as torch knows it."""
+        return None if self.device is None else torch.device(self.device)

@@ -1,0 +1,96 @@
+"""The kinds of results: where each is measured, drawn and asked for. One line a kind, names only."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import store
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of result.
+
+    Attributes:
+        name: of the function that measures it, of its verb (with dashes), of its plot's module.
+        home: module of the result class.
+        former: kinds under which version 0.1 saved it.
+    """
+
+    name: str
+    home: str
+    former: tuple[str, ...] = ()
+
+
+KINDS = (
+    Kind("heatmap", "fastfreq.inputs.heatmap", ("heatmap",)),
+    Kind("gradient_heatmap", "fastfreq.inputs.gradient_heatmap", ("sensitivity",)),
+    Kind("filter_curve", "fastfreq.inputs.filter_curve", ("band_curve",)),
+    Kind("noise_curve", "fastfreq.inputs.noise_curve"),
+    Kind("critical_band", "fastfreq.inputs.critical_band", ("critical_bands",)),
+    Kind("dominant_frequencies", "fastfreq.inputs.dominant_frequencies", ("dominant_frequencies",)),
+    Kind("component_curves", "fastfreq.inputs.component_curves", ("components",)),
+    Kind("feature_spectra", "fastfreq.inputs.feature_spectra", ("feature_spectra",)),
+    Kind("fourier_attack", "fastfreq.inputs.fourier_attack", ("fourier_attack",)),
+    Kind("corruption_report", "fastfreq.inputs.corruption_report", ("corruptions",)),
+    Kind("post_averaging_curve", "fastfreq.inputs.post_averaging_curve", ("post_averaging",)),
+    Kind("image_spectrum", "fastfreq.inputs.image_spectrum", ("image_spectrum",)),
+    Kind("difference_spectrum", "fastfreq.inputs.difference_spectrum"),
+    Kind("adversarial_spectrum", "fastfreq.inputs.adversarial_spectrum"),
+    Kind("singular_values", "fastfreq.layers.singular_values", ("model_spectrum",)),
+    Kind("layer_singular_values", "fastfreq.layers.singular_values", ("layer_spectrum",)),
+    Kind("bottleneck", "fastfreq.layers.bottleneck", ("bottleneck",)),
+    Kind("latent_edit", "fastfreq.layers.latent_edit", ("latent_edit",)),
+    Kind("downsampling", "fastfreq.layers.downsampling", ("downsampling",)),
+)
+_BY_NAME = {kind.name: kind for kind in KINDS}
+_CLASSES: dict[str, Any] = {}
+
+
+def register(cls: Any) -> None:
+    """Remember the class of a kind; `Result` calls it."""
+    _CLASSES[cls.kind] = cls
+
+
+def result_class(name: str) -> Any:
+    """The class of a kind.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if name not in _CLASSES and name in _BY_NAME:
+        importlib.import_module(_BY_NAME[name].home)
+    if name not in _CLASSES:
+        raise ValueError(f"expected a result of kind {sorted(_BY_NAME)}, got {name!r:.40}")
+    return _CLASSES[name]
+
+
+def plotter(name: str) -> Callable[..., Any]:
+    """What draws a kind: `plot` of the module of `fastfreq.plots` that has its name."""
+    return importlib.import_module(f"fastfreq.plots.{name}").plot
+
+
+def load(path: str | Path, *, max_bytes: int | None = None) -> Any:
+    """Read a result that was written by its `.save`.
+
+    Args:
+        path: of the file.
+        max_bytes: that its arrays may take; None for 256 MiB or, where that is more, 100 times the file's own size,
+            and 4 GiB at most.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no result, is damaged, is larger, or is of a newer format.
+    """
+    kind, version, header, arrays = store.read_result(path, max_bytes=max_bytes)
+    with store.named_damage(path):
+        if version > 1:
+            return result_class(kind).from_arrays(header, arrays)
+        home = next((k for k in KINDS if kind in k.former), None)
+        if home is None:
+            raise ValueError(f"expected a result of a known kind, got {kind!r:.40}")
+        return result_class(home.name).from_format_1(header, arrays)

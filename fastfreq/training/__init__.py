@@ -1,0 +1,1 @@
+"""Which frequencies a network learns first."""

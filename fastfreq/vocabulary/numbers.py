@@ -1,0 +1,72 @@
+"""Numbers as users bring them: Python's, NumPy's and torch's scalars, as Python numbers."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def as_int(name: str, value: Any) -> int:
+    """`value` as an int.
+
+    Args:
+        name: of the argument, for the message.
+        value: an integer of Python, NumPy, or a tensor or array of integers without axes.
+
+    Raises:
+        TypeError: anything else; truth values too, and floats even where they are whole.
+    """
+    if not _is_truth_value(value) and not getattr(value, "ndim", 0):
+        try:
+            return operator.index(value)
+        except (TypeError, RuntimeError):  # the second is a tensor's
+            pass
+    raise TypeError(f"expected `{name}` as an integer, got {_shown(value)}")
+
+
+def as_float(name: str, value: Any, *, finite: bool = True) -> float:
+    """`value` as a float.
+
+    Args:
+        name: of the argument, for the message.
+        value: a real number of Python, NumPy, or a tensor or array of one without axes.
+        finite: refuse infinity.
+
+    Raises:
+        TypeError: not a real number; truth values and text are none.
+        ValueError: NaN, or a number that is infinite or too large for a float.
+    """
+    if _is_truth_value(value) or not _is_real(value):
+        raise TypeError(f"expected `{name}` as a number, got {_shown(value)}")
+    try:
+        number = float(value.detach() if isinstance(value, Tensor) else value)
+    except OverflowError:
+        number = math.inf
+    if math.isnan(number) or (finite and math.isinf(number)):
+        raise ValueError(f"expected {'a finite number' if finite else 'a number'} as `{name}`, got {_shown(value)}")
+    return number
+
+
+def _is_truth_value(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) in (torch.bool, np.dtype(bool))
+
+
+def _is_real(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 0 and not value.dtype.is_complex
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "iuf"
+    return isinstance(value, numbers.Real)
+
+
+def _shown(value: Any) -> str:
+    """The value, short, with its type."""
+    if isinstance(value, (Tensor, np.ndarray)) and value.ndim:
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    return f"{value!r:.60} ({type(value).__name__})"

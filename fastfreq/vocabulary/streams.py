@@ -1,0 +1,47 @@
+"""Every random number of the toolkit has a domain: what it is for. Two domains share no number under one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+# A number, once published, keeps its meaning: results saved with a seed repeat only under the domain they had.
+DOMAINS: Mapping[str, int] = MappingProxyType(
+    {
+        "heatmap": 0,  # signs of basis images; of the first-order prediction too, which is about the same perturbations
+        "noise_curve": 1,
+        "critical_band": 2,
+        "pgd_start": 3,
+        "augmentation": 4,  # frequency, strength, signs and whether at all
+        "post_averaging": 5,  # directions
+        "fourier_attack": 6,  # order of the queries
+        "corruptions": 7,  # states of the generators that corruptions draw from
+        "bootstrap": 8,  # images drawn again
+        "probes": 9,  # inputs and start vectors of the toolkit's own checks and iterations
+        "training": 16,
+        "features": 17,
+    }
+)
+
+
+def domain(name: str) -> int:
+    """The `domain` of `kernels.fourier_signs`, `gaussian_noise` and `band_noise` for what is called `name`.
+
+    Raises:
+        KeyError: no such name.
+    """
+    if name not in DOMAINS:
+        raise KeyError(f"expected a stream of random numbers named {', '.join(DOMAINS)}, got {name!r}")
+    return DOMAINS[name]
+
+
+def generator(name: str, seed: int) -> np.random.Generator:
+    """NumPy's generator for what has no kernel, keyed by (domain, seed) and by nothing else.
+
+    Args:
+        name: of the domain.
+        seed: from 0.
+    """
+    return np.random.default_rng(np.random.SeedSequence((domain(name), seed)))

@@ -1,0 +1,53 @@
+"""Models that a measurement refuses before it runs them, each in one sentence that says the way out."""
+
+import pytest
+import torch
+from torch import nn
+
+import fastfreq as ff
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y):
+        return (x + y).mean(dim=(2, 3))
+
+
+class ClipLike(nn.Module):
+    """What open_clip returns without text: features of the image, which are no logits."""
+
+    def forward(self, image=None, text=None):
+        return image.mean(dim=(2, 3)), text, 100.0
+
+
+def small():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+
+REFUSED = {
+    "needs 'x', 'y'; wrap it in a module whose forward takes the images": TwoInputs().eval,
+    "takes text .'text'.; wrap it in a module whose forward takes the images": ClipLike().eval,
+    "expected the torch.nn.Module that RecursiveScriptModule was scripted or traced from": (
+        lambda: torch.jit.script(small())
+    ),
+    "expected the torch.nn.Module that TopLevelTracedModule was scripted or traced from": (
+        lambda: torch.jit.trace(small(), torch.rand(1, 3, 8, 8))
+    ),
+}
+CALLS = {
+    "heatmap": lambda model: ff.heatmap(model, torch.rand(4, 3, 8, 8), [0, 1, 2, 3], eps=1.0, size=(3, 3)),
+    "normalised": lambda model: ff.heatmap(
+        ff.NormalizedModel(model, mean=(0.5,) * 3, std=(0.2,) * 3).eval(), torch.rand(4, 3, 8, 8), [0, 1, 2, 3], eps=1.0
+    ),
+    "layers": lambda model: ff.singular_values(model, input_size=(3, 8, 8)),
+    "bound": lambda model: ff.layers.lipschitz_bound(model, input_size=(3, 8, 8)),
+    "edit": lambda model: ff.layers.edit_latent(model, "0", torch.rand(2, 3, 8, 8), frequency=(0, 0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_model_of_more_than_images_or_without_layers_is_refused(call, message):
+    model = REFUSED[message]()
+    with pytest.raises(TypeError, match=message):
+        call(model)
