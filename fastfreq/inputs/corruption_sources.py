@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import random
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ COMMON_CORRUPTIONS = (
 EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 _PACKAGE = "imagecorruptions-imaug"
 _DRAWS = 100  # of a random corruption before it is given up
+_STATES = threading.RLock()  # they are the whole process's
 _FILE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
@@ -197,23 +199,24 @@ def common_corruption(name: str, severity: int, *, seed: int = 0) -> CommonCorru
 
 @contextlib.contextmanager
 def _seeded(entropy: tuple[int, ...], device: torch.device) -> Iterator[None]:
-    """Random states of NumPy, Python and torch set from integers, and put back afterwards."""
+    """Random states of NumPy, Python and torch set from integers, and put back afterwards; one thread at a time."""
     key = np.random.SeedSequence(entropy).generate_state(2)
     long_key = int(key[0]) << 31 | int(key[1]) >> 1
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 (what corruptions draw from)
-    on_gpu = device.type == "cuda"
-    try:
-        with torch.random.fork_rng(devices=[device] if on_gpu else []):
-            np.random.seed(key)  # noqa: NPY002
-            random.seed(long_key)
-            torch.default_generator.manual_seed(long_key)
-            if on_gpu:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(long_key)
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
+    with _STATES:
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 (what corruptions draw from)
+        on_gpu = device.type == "cuda"
+        try:
+            with torch.random.fork_rng(devices=[device] if on_gpu else []):
+                np.random.seed(key)  # noqa: NPY002
+                random.seed(long_key)
+                torch.default_generator.manual_seed(long_key)
+                if on_gpu:
+                    with torch.cuda.device(device):
+                        torch.cuda.manual_seed(long_key)
+                yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
 
 
 class FolderSource:
