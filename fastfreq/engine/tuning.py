@@ -115,13 +115,13 @@ class _Timer:
         best = Pace(sizes[0], layout, times[layout] if times else self.seconds(sizes[0], layout))
         for size in sorted(s for s in sizes if s > sizes[0]):
             seconds = self.seconds(size, layout)
-            if seconds > 0.98 * best.seconds:  # a tie goes to the smaller batch
+            if not seconds < 0.98 * best.seconds:  # ties, and what was not timed, go to the smaller batch
                 break
             best = Pace(size, layout, seconds)
         if best.batch_size == sizes[0]:
             for size in sorted((s for s in sizes if s < sizes[0]), reverse=True):
                 seconds = self.seconds(size, layout)
-                if seconds > 0.98 * best.seconds:
+                if not seconds < 0.98 * best.seconds:
                     break
                 best = Pace(size, layout, seconds)
         self._network.lay_out(best.channels_last)
