@@ -7,6 +7,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq.inputs.component_curves import SHARES, ComponentCurves
+from tests.in_place import InPlace
 
 SHAPES = [(8, 8), (15, 22), (33, 20), (1, 7), (12, 1)]
 
@@ -139,17 +140,6 @@ def test_the_model_sees_the_parts_of_split_components(make_net, make_images, sha
             with torch.inference_mode():
                 expected = [net(part).argmax(dim=1).numpy() for part in parts]
             np.testing.assert_array_equal(found, expected)
-
-
-class InPlace(nn.Module):
-    """Normalises its input, in the memory that it is given or in new memory."""
-
-    def __init__(self, net, in_place):
-        super().__init__()
-        self.net, self.in_place = net, in_place
-
-    def forward(self, x):
-        return self.net(x.sub_(0.4).div_(0.5) if self.in_place else x.sub(0.4).div(0.5))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)

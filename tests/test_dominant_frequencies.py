@@ -15,6 +15,7 @@ from fastfreq.inputs.dominant_frequencies.result import DominantFrequencies, pat
 from fastfreq.results.folds import Outcomes
 from fastfreq.vocabulary import fourier
 from fastfreq.vocabulary.sums import ExactSum
+from tests.in_place import InPlace
 
 SHAPES = [(8, 8), (9, 12), (11, 7)]
 
@@ -114,17 +115,6 @@ def test_removing_zero_frequency_leaves_the_mean_of_the_normalisation(make_net):
         more = F.cross_entropy(model(moved), labels) - F.cross_entropy(model(images), labels)
     assert result.loss_increase().shape == (1, 1)
     assert result.loss_increase()[0, 0] == pytest.approx(float(more), rel=1e-4)
-
-
-class InPlace(nn.Module):
-    """Normalises its input, in the memory that it is given or in new memory."""
-
-    def __init__(self, net, in_place):
-        super().__init__()
-        self.net, self.in_place = net, in_place
-
-    def forward(self, x):
-        return self.net(x.sub_(0.4).div_(0.5) if self.in_place else x.sub(0.4).div(0.5))
 
 
 def test_a_model_that_changes_its_input_in_place_gives_the_same(make_net, make_images):

@@ -11,6 +11,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq.vocabulary import fourier
+from tests.in_place import InPlace
 
 
 def test_power_is_that_of_each_channels_gradient(make_net, make_images):
@@ -127,17 +128,6 @@ def test_results_of_two_models_and_the_same_images_twice_do_not_merge(make_net, 
     for changed in ({}, {"eps": 1.0, "margins": 2}):
         with pytest.raises(ValueError, match="the same (eps|margins)"):
             _ = first + ff.gradient_heatmap(net, images, labels, shard=(1, 2), **changed)
-
-
-class InPlace(nn.Module):
-    """Normalises its input, in the memory that it is given or in new memory."""
-
-    def __init__(self, net, in_place):
-        super().__init__()
-        self.net, self.in_place = net, in_place
-
-    def forward(self, x):
-        return self.net(x.sub_(0.4).div_(0.5) if self.in_place else x.sub(0.4).div(0.5))
 
 
 def test_a_model_that_changes_its_input_in_place_gives_the_same(make_net, make_images):
