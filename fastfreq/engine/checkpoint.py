@@ -115,7 +115,6 @@ class Checkpoint:
         """Save; where that fails, warn: what was computed is not lost for it."""
         if self._path is None or value is None or not self._believed:
             return
-        self._saved = time.monotonic()
         try:
             if self._is_of_another_run(value):
                 warnings.warn(

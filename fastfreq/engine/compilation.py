@@ -32,9 +32,8 @@ class Compiled:
         """Logits (n, classes) of a batch (n, c, h, w)."""
         n = len(batch)
         if n < self._size:
-            layout = torch.channels_last if self._network.channels_last else torch.contiguous_format
             whole = torch.zeros(self._size, *batch.shape[1:], dtype=batch.dtype, device=batch.device)
-            whole = whole.contiguous(memory_format=layout)
+            whole = whole.contiguous(memory_format=self._network.layout)
             whole[:n] = batch
             batch = whole
         try:

@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-TRACING = (
-    threading.RLock()
-)  # torch.fx patches nn.Module while it traces: two traces at a time would leave a patch behind
+# torch.fx patches nn.Module while it traces: two traces at a time would leave a patch behind
+TRACING = threading.RLock()
 
 
 def private_copy(model: nn.Module) -> nn.Module:

@@ -60,8 +60,8 @@ class ImageStream:
     Args:
         images: whatever `sources.batches` takes.
         labels: (n,) with tensors, "predicted" for the model's own, None with an iterable.
-        first_image: id of the first image.
-        shard: (i, n) keeps the images whose id is i modulo n.
+        first_image: id of the first image, checked by `Run`.
+        shard: (i, n) keeps the images whose id is i modulo n; checked by `Run`.
         needs_labels: refuse images without labels.
         one_shape: refuse images of several shapes.
     """
@@ -76,10 +76,7 @@ class ImageStream:
         needs_labels: bool,
         one_shape: bool = True,
     ) -> None:
-        if first_image < 0:
-            raise ValueError(f"expected `first_image` from 0, got {first_image}")
-        self._shard = checks.check_shard(shard)
-        self._first_image, self._one_shape = first_image, one_shape
+        self._shard, self._first_image, self._one_shape = shard, first_image, one_shape
         self.predicted = isinstance(labels, str)
         if isinstance(labels, str) and labels != PREDICTED:
             raise ValueError(f"expected `labels` as integers, None or {PREDICTED!r}, got {labels!r}")
@@ -88,12 +85,10 @@ class ImageStream:
         source = sources.batches(images, given, refuse_shuffle=True)
         self.total: int | None = None
         if source.total is not None:
-            self.total = sum(map(self._wanted, range(first_image, first_image + source.total)))
+            mine, n = self._shard
+            self.total = len(range(first_image + (mine - first_image) % n, first_image + source.total, n))
         self._shape: tuple[int, ...] | None = None
         self._pieces: Iterator[Chunk] = self._select(source)
-
-    def _wanted(self, image_id: int) -> bool:
-        return image_id % self._shard[1] == self._shard[0]
 
     def _select(self, batches: sources.Batches) -> Iterator[Chunk]:
         next_id = self._first_image
@@ -116,7 +111,7 @@ class ImageStream:
             ids = torch.arange(next_id, next_id + len(images))
             next_id += len(images)
             if self._shard[1] > 1:
-                keep = torch.tensor([self._wanted(i) for i in ids.tolist()], dtype=torch.bool)
+                keep = ids % self._shard[1] == self._shard[0]
                 images, labels, ids = images[keep.to(images.device)], labels[keep.to(labels.device)], ids[keep]
             if len(ids):
                 hashes = torch.from_numpy(fingerprints(images).view(np.int64))

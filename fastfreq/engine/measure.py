@@ -121,11 +121,11 @@ def _measure(
                         checkpoint.save(merged.result())
                 checkpoint.check_all_seen()
             finally:  # also when interrupted: what is finished is kept
-                if checkpoint.before is not merged.result():
-                    checkpoint.save(merged.result())
+                result = merged.result()
+                if checkpoint.before is not result:
+                    checkpoint.save(result)
     finally:
         what.close()
-    result = merged.result()
     what.finish(result)
     return result
 

@@ -99,6 +99,11 @@ class Network:
         """Of its input."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
+    @property
+    def takes(self) -> dict[str, Any]:
+        """How a kernel has to hand its output to `net`: normalised by mean and std, in what type and layout."""
+        return {"mean": self.mean, "std": self.std, "dtype": self.dtype, "channels_last": self.channels_last}
+
     def clean_batch(self, images: Tensor) -> Tensor:
         """Images (n, c, h, w) normalised and cast as `net` wants them; always new memory, which `net` may overwrite."""
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()

@@ -82,7 +82,8 @@ def batches(
         images: a tensor or array (n, c, h, w), or (n, h, w, c) with 1, 3 or 4 channels; a DataLoader; a Dataset, of
             torch or Hugging Face, of single images; an iterable of either batches or single images. A batch is
             (images, labels), images alone, or a mapping with one of "pixel_values", "images", "image", "x", "img" and
-            one of "labels", "label", "y", "target", or none; "ids" there are taken, what else there is is ignored.
+            one of "labels", "label", "y", "target", or none; "ids" there have to be one integer per image, measurements
+            number images by their place all the same; what else there is is ignored.
         labels: (n,) integers beside a tensor or array, else None.
         refuse_shuffle: refuse loaders that give the images in another order every time.
         batch_size: of single images; batches stay as they are.

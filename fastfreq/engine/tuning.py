@@ -113,17 +113,15 @@ class _Timer:
         times = {layout: self.seconds(sizes[0], layout) for layout in layouts} if len(layouts) > 1 else {}
         layout = min(times, key=lambda each: times[each]) if times else layouts[0]
         best = Pace(sizes[0], layout, times[layout] if times else self.seconds(sizes[0], layout))
-        for size in sorted(s for s in sizes if s > sizes[0]):
-            seconds = self.seconds(size, layout)
-            if not seconds < 0.98 * best.seconds:  # ties, and what was not timed, go to the smaller batch
-                break
-            best = Pace(size, layout, seconds)
-        if best.batch_size == sizes[0]:
-            for size in sorted((s for s in sizes if s < sizes[0]), reverse=True):
+        larger, smaller = (sorted(s for s in sizes if s > sizes[0]), sorted(s for s in sizes if s < sizes[0])[::-1])
+        for direction in (larger, smaller):
+            for size in direction:
                 seconds = self.seconds(size, layout)
-                if not seconds < 0.98 * best.seconds:
+                if not seconds < 0.98 * best.seconds:  # ties, and what was not timed, change nothing
                     break
                 best = Pace(size, layout, seconds)
+            if best.batch_size != sizes[0]:
+                break
         self._network.lay_out(best.channels_last)
         seconds = best.seconds if best.seconds < float("inf") else float("nan")
         return dataclasses.replace(best, seconds=seconds)

@@ -17,7 +17,6 @@ from ._products import Operator, times_i
 _EARLY = (1, 4)  # steps after which to look at which frequencies can still hold the largest value, ...
 _LATE, _EVERY = 8, 2  # ... and from which on, and how often
 _LOST = 1e-6  # probability that a frequency is left whose largest value is the largest of all
-_MANY = 1e200  # a sum of squares that is frozen before it overflows
 
 
 class Sieved(NamedTuple):

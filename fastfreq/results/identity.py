@@ -53,7 +53,3 @@ class Identity:
             if not np.allclose(mine, theirs, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
                 return "metrics (the same names for other functions)"
         return None
-
-    def without_numerics(self) -> Identity:
-        """The same model, however it rounds."""
-        return dataclasses.replace(self, numerics=())

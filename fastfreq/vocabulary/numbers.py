@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 import operator
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Number = TypeVar("Number", int, float)
 
 
 def as_int(name: str, value: Any) -> int:
@@ -51,6 +55,23 @@ def as_float(name: str, value: Any, *, finite: bool = True) -> float:
     if math.isnan(number) or (finite and math.isinf(number)):
         raise ValueError(f"expected {'a finite number' if finite else 'a number'} as `{name}`, got {_shown(value)}")
     return number
+
+
+def ascending(name: str, values: Iterable[Any], each: Callable[[str, Any], Number]) -> tuple[Number, ...]:
+    """`values` as numbers, ascending.
+
+    Args:
+        name: of the argument, for the message.
+        values: at least one number.
+        each: `as_int` or `as_float`, with their errors.
+
+    Raises:
+        ValueError: none, or they do not ascend, or one stands there twice.
+    """
+    found = tuple(each(name, value) for value in values)
+    if not found or any(a >= b for a, b in itertools.pairwise(found)):
+        raise ValueError(f"expected `{name}` ascending, each once, got {found}")
+    return found
 
 
 def _is_truth_value(value: Any) -> bool:

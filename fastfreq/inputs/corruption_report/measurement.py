@@ -69,9 +69,7 @@ def corruption_report(
     Source: Hendrycks, Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
         Perturbations"; Yin et al. 2019, section 3 and Figure 6.
     """
-    asked = tuple(numbers.as_int("severities", severity) for severity in severities)
-    if not asked or list(asked) != sorted(set(asked)):
-        raise ValueError(f"expected `severities` ascending, each once, got {asked}")
+    asked = numbers.ascending("severities", severities, numbers.as_int)
     seed = checks.check_seed(seed)
     source = _source(corruptions, seed, check_labels=not isinstance(labels, str))
     what = _Corrupted(source, asked, seed, None if baseline is None else _Baseline(baseline, model, Run.of(run)))

@@ -269,10 +269,7 @@ class _HeatmapMeasurement(Measurement):
                 eps=self.eps,
                 phase=self.convention.phase,
                 clip=self.convention.clip,
-                mean=network.mean,
-                std=network.std,
-                dtype=network.dtype,
-                channels_last=network.channels_last,
+                **network.takes,
             ).split(each * (part.stop - part.start))
 
         return make, {}
