@@ -16,9 +16,9 @@ from fastfreq.engine.images import Chunk
 from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.session import Session
 from fastfreq.results import tables
-from fastfreq.results.folds import Outcomes, by_image, condition, same, summed
-from fastfreq.results.result import ModelResult
-from fastfreq.vocabulary import masks, metrics, statistics
+from fastfreq.results.folds import Outcomes, condition, same, summed
+from fastfreq.results.metrics_result import MetricsResult
+from fastfreq.vocabulary import masks, metrics
 from fastfreq.vocabulary.metrics import Metric
 from fastfreq.vocabulary.sums import ExactSum
 
@@ -31,7 +31,7 @@ _SAMPLE = 32  # the distance to the original is measured on images whose id is a
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class BandCurve(ModelResult):
+class BandCurve(MetricsResult):
     """Accuracy of a classifier over bandwidths of a filter, or of the noise added to its input.
 
     ``a + b`` merges shards: other images at the same bandwidths, or other bandwidths on the same images.
@@ -40,22 +40,13 @@ class BandCurve(ModelResult):
         mask: name of the family of masks, see `fastfreq.vocabulary.masks`; "custom-..." for masks of the caller.
         clip: whether pixels were clipped to [0, 1].
         bandwidths: (b,) in the family's unit, ascending; indices of custom masks.
-        labels: (n,) true classes.
-        wrong: (b, n) where the altered image was misclassified.
-        clean_wrong: (n,) bool, the same of the images as they are.
-        sums: metric -> (b, 2) sum and sum of squares over images.
-        clean_sums: metric -> (2,) the same of the images as they are.
+        labels, wrong, clean_wrong, sums, clean_sums: as in `MetricsResult`; conditions are bandwidths.
         distances: (b, 2) sum over sampled images and channels of ||altered - image||, and their number.
     """
 
     mask: str = same()
     clip: bool = same()
     bandwidths: FloatArray = condition()
-    labels: NDArray[np.int64] = by_image()
-    wrong: Outcomes = by_image(conditions=0)
-    clean_wrong: NDArray[np.bool_] = by_image()
-    sums: dict[str, ExactSum] = summed(conditions=0)
-    clean_sums: dict[str, ExactSum] = summed()
     distances: ExactSum = summed(conditions=0)
 
     # ---------------------------------------------------------------- figures
@@ -63,11 +54,6 @@ class BandCurve(ModelResult):
     def correct(self) -> NDArray[np.bool_]:
         """(b, n) where the altered image was classified correctly."""
         return ~self.wrong.unpack()
-
-    @property
-    def wrong_counts(self) -> NDArray[np.int64]:
-        """(b,) images misclassified at each bandwidth."""
-        return self.wrong.counts
 
     @property
     def accuracy(self) -> FloatArray:
@@ -94,35 +80,13 @@ class BandCurve(ModelResult):
         """(b,) upper end of the 95 % Wilson interval of `accuracy`."""
         return 1 - self.interval("error")[0]
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics measured."""
-        return ("error", *self.sums)
-
     def metric(self, name: str) -> FloatArray:
         """(b,) mean of a metric over images."""
-        return (self.wrong_counts if name == "error" else self._sums(name).value[:, 0]) / self.n_images
-
-    def clean_metric(self, name: str) -> float:
-        """A metric of the images as they are."""
-        if name == "error":
-            return float(self.clean_wrong.mean())
-        self._sums(name)
-        return float(self.clean_sums[name].value[0] / self.n_images)
+        return self._mean(name)
 
     def interval(self, metric: str = "error", *, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
         """(low, high), each (b,), of a metric: Wilson for 0/1 metrics, Student's for means such as the loss."""
-        if metric == "error":
-            return statistics.wilson(self.wrong_counts, self.n_images, confidence=confidence)
-        total, squares = self._sums(metric).value.T
-        if np.all(total == squares) and np.all(total <= self.n_images):  # values 0 and 1 only
-            return statistics.wilson(total, self.n_images, confidence=confidence)
-        return statistics.student_interval(total, squares, self.n_images, confidence=confidence)
-
-    def _sums(self, metric: str) -> ExactSum:
-        if metric not in self.sums:
-            raise KeyError(f"expected one of the metrics measured ({', '.join(self.metrics)}), got {metric!r}")
-        return self.sums[metric]
+        return self._interval(metric, confidence)
 
     @property
     def distance(self) -> FloatArray:
@@ -145,10 +109,7 @@ class BandCurve(ModelResult):
         columns: dict[str, Any] = {"bandwidth": self.bandwidths, "count": np.full(len(self.bandwidths), self.n_images)}
         columns |= {"accuracy": self.accuracy, "accuracy_low": self.low, "accuracy_high": self.high}
         columns["clean_accuracy"] = self.clean_accuracy
-        for name in self.metrics:
-            columns[name] = self.metric(name)
-            columns[f"{name}_low"], columns[f"{name}_high"] = self.interval(name)
-            columns[f"clean_{name}"] = self.clean_metric(name)
+        columns |= self._metric_columns()
         columns["distance"] = self.distance
         return tables.from_columns(columns)
 
@@ -175,13 +136,9 @@ class BandCurve(ModelResult):
         }
         ids = arrays["image_ids"]
         return {
-            "details": dict(header["details"]),
-            "model": None,
+            **MetricsResult._of_format_1(header, ids),
             "mask": header["mask"],
             "clip": bool(header["clip"]),
-            "shape": tuple(header["shape"]),
-            "image_ids": ids,
-            "image_hashes": np.zeros(len(ids), np.uint64),
             "wrong": Outcomes(arrays["wrong"], len(ids)),
             "distances": ExactSum.of(arrays["distances"]),
             **{name: arrays[name] for name in ("bandwidths", "labels", "clean_wrong")},
@@ -246,10 +203,7 @@ class BandMeasurement(Measurement):
                 some,
                 self._kept[rows],
                 clip=self._clip,
-                mean=network.mean,
-                std=network.std,
-                dtype=network.dtype,
-                channels_last=network.channels_last,
+                **network.takes,
             )
             return altered.flatten(0, 1).split(each * len(some))
 

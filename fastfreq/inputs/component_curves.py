@@ -121,13 +121,8 @@ class ComponentCurves(ModelResult, kind="component_curves"):
     @classmethod
     def from_format_1(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ComponentCurves:
         """What version 0.1 wrote."""
-        ids = arrays["image_ids"]
         return cls(
-            details=dict(header["details"]),
-            model=None,
-            shape=tuple(header["shape"]),
-            image_ids=ids,
-            image_hashes=np.zeros(len(ids), np.uint64),
+            **cls._of_format_1(header, arrays["image_ids"]),
             inclusive=bool(header["inclusive"]),
             clip=bool(header["clip"]),
             radii=np.array(header["radii"], np.float64),
@@ -233,10 +228,7 @@ class _ComponentMeasurement(Measurement):
 def _radii(radii: Sequence[float] | None, shape: tuple[int, int]) -> list[float]:
     if radii is None:
         return [eighth * min(shape) / 8 for eighth in range(1, 8)]
-    chosen = [numbers.as_float("radii", radius) for radius in radii]
-    if not chosen or chosen != sorted(set(chosen)):
-        raise ValueError(f"expected `radii` ascending, each once, got {radii}")
-    return chosen
+    return list(numbers.ascending("radii", radii, numbers.as_float))
 
 
 def _half_masks(shape: tuple[int, int], radii: Sequence[float], inclusive: bool) -> Tensor:

@@ -172,21 +172,15 @@ class FourierAttack(ModelResult, kind="fourier_attack"):
     @classmethod
     def from_format_1(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FourierAttack:
         """What version 0.1 wrote."""
-        n = len(arrays["image_ids"])
-        fields: dict[str, Any] = {
-            name: arrays[name] for name in ("frequencies", "signs", "image_ids", "clean_wrong", "found")
-        }
+        fields: dict[str, Any] = {name: arrays[name] for name in ("frequencies", "signs", "clean_wrong", "found")}
         return cls(
-            model=None,
-            shape=tuple(header["shape"]),
+            **cls._of_format_1(header, arrays["image_ids"]),
             size=tuple(header["size"]),
             eps=float(header["eps"]),
             convention=Convention.from_header(header["convention"]),
             order=header["order"],
             seed=int(header["seed"]),
-            details=dict(header["details"]),
-            image_hashes=np.zeros(n, np.uint64),
-            labels=np.full(n, -1),
+            labels=np.full(len(arrays["image_ids"]), -1),
             **fields,
         )
 
@@ -369,10 +363,7 @@ class _Search(Measurement):
                 eps=self._eps,
                 phase=self._convention.phase,
                 clip=self._convention.clip,
-                mean=network.mean,
-                std=network.std,
-                dtype=network.dtype,
-                channels_last=network.channels_last,
+                **network.takes,
             ).split(each * len(some))
 
         def describe(row: int) -> str:

@@ -126,11 +126,10 @@ class PostAveragingCurve(ModelResult, kind="post_averaging_curve"):
     @classmethod
     def from_format_1(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> PostAveragingCurve:
         """What version 0.1 wrote."""
-        names = ("image_ids", "labels", "predicted", "predicted_attacked", "averaged", "averaged_attacked")
+        names = ("labels", "predicted", "predicted_attacked", "averaged", "averaged_attacked")
         by_name: dict[str, Any] = {name: arrays[name] for name in names}
         return cls(
-            model=None,
-            shape=tuple(header["shape"]),
+            **cls._of_format_1(header, arrays["image_ids"]),
             radii=np.array(header["radii"], dtype=np.float64),
             normalised=bool(header["normalised"]),
             points=header["points"],
@@ -138,8 +137,6 @@ class PostAveragingCurve(ModelResult, kind="post_averaging_curve"):
             attack=header["attack"],
             attack_name=header["attack"],
             adaptive=bool(header["adaptive"]),
-            details=dict(header["details"]),
-            image_hashes=np.zeros(len(arrays["image_ids"]), np.uint64),
             **by_name,
         )
 
@@ -192,9 +189,7 @@ def post_averaging_curve(
 
     Source: Lin, Jiang 2019, section 5.
     """
-    chosen = tuple(numbers.as_float("radii", radius) for radius in radii)
-    if not chosen or list(chosen) != sorted(set(chosen)):
-        raise ValueError(f"expected `radii` ascending, each once, got {radii}")
+    chosen = numbers.ascending("radii", radii, numbers.as_float)
     seed = checks.check_seed(seed)
     directions = numbers.as_int("directions", directions)
     points = [Points(radius, directions, sampling, bool(include_original), seed) for radius in chosen]

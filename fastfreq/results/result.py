@@ -294,6 +294,17 @@ class ModelResult(ImagesResult):
     shape: tuple[int, int, int] = same()
     labelled: str = same("given")
 
+    @staticmethod
+    def _of_format_1(header: dict[str, Any], image_ids: NDArray[np.int64]) -> dict[str, Any]:
+        """The fields of every result of a model, of a file that knows neither the model nor the images' pixels."""
+        return {
+            "details": dict(header["details"]),
+            "model": None,
+            "shape": tuple(header["shape"]),
+            "image_ids": image_ids,
+            "image_hashes": np.zeros(len(image_ids), np.uint64),
+        }
+
     def arrange(self, values: ArrayLike) -> NDArray[np.float64]:
         """Values by condition as the result shows them."""
         return np.asarray(values, dtype=np.float64)

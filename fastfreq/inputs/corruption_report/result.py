@@ -241,18 +241,14 @@ class CorruptionReport(ModelResult, kind="corruption_report"):
         wrong, clean = arrays["wrong"], arrays["clean_wrong"]
         baseline = len(wrong) == 2
         return cls(
-            model=None,
+            **cls._of_format_1(header, ids),
             baseline=None,
             baseline_name=details.get("baseline", ""),
-            shape=tuple(header["shape"]),
             corruptions=tuple(header["corruptions"]),
             severities=tuple(header["severities"]),
             source=header["source"],
             eight_bit=header["source"] != "functions",
             seed=int(header["seed"]),
-            details=details,
-            image_ids=ids,
-            image_hashes=np.zeros(len(ids), np.uint64),
             labels=arrays["labels"],
             fractions=arrays["fractions"],
             wrong=Outcomes(wrong[0], len(ids)),

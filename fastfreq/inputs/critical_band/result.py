@@ -293,11 +293,7 @@ class CriticalBand(ModelResult, kind="critical_band"):
         settings |= {name: arrays[name] for name in ("bands", "deviations", "labels", "clean_wrong")}
         ids = arrays["image_ids"]
         return cls(
-            details=dict(header["details"]),
-            model=None,
-            shape=tuple(header["shape"]),
-            image_ids=ids,
-            image_hashes=np.zeros(len(ids), np.uint64),
+            **cls._of_format_1(header, ids),
             wrong=Outcomes(arrays["wrong"], len(ids)),
             left=ExactSum.of(arrays["left"]),
             **settings,

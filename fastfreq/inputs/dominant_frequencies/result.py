@@ -204,11 +204,7 @@ class DominantFrequencies(ModelResult, kind="dominant_frequencies"):
         count, ids = arrays["class_count"], arrays["image_ids"]
         place = np.arange(len(ids)) - np.repeat(np.cumsum(count) - count, count)  # of an image in its class
         return cls(
-            details=dict(header["details"]),
-            model=None,
-            shape=tuple(header["shape"]),
-            image_ids=np.arange(-len(ids), 0),
-            image_hashes=np.zeros(len(ids), np.uint64),
+            **cls._of_format_1(header, np.arange(-len(ids), 0)),
             size=tuple(header["size"]),
             patch=int(header["patch"]),
             labels=np.repeat(arrays["classes"], count),

@@ -196,13 +196,8 @@ class FeatureSpectra(ModelResult, kind="feature_spectra"):
     def from_format_1(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FeatureSpectra:
         """What version 0.1 wrote."""
         names = [name for name, _ in header["layers"]]
-        ids = arrays["image_ids"]
         return cls(
-            details=dict(header["details"]),
-            model=None,
-            shape=tuple(header["shape"]),
-            image_ids=ids,
-            image_hashes=np.zeros(len(ids), np.uint64),
+            **cls._of_format_1(header, arrays["image_ids"]),
             asked=tuple(name for name in names if name != "input"),
             skip_dead=bool(header["skip_dead"]),
             token_grid=None,

@@ -220,11 +220,7 @@ class GradientHeatmap(ModelResult, kind="gradient_heatmap"):
         with_class_maps = len(arrays["class_map_sum"]) > 0
         place = np.arange(n)
         return cls(
-            details=dict(header["details"]),
-            model=None,
-            shape=tuple(header["shape"]),
-            image_ids=np.arange(-n, 0),
-            image_hashes=np.zeros(n, np.uint64),
+            **cls._of_format_1(header, np.arange(-n, 0)),
             size=tuple(header["size"]),
             eps=None if eps is None else float(eps),
             margins=1,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfreq.results import tables
-from fastfreq.results.folds import Outcomes, by_image, condition, same, summed
+from fastfreq.results.folds import Outcomes, condition, same, summed
+from fastfreq.results.metrics_result import MetricsResult
 from fastfreq.results.profile import RadialProfile
-from fastfreq.results.result import ModelResult
 from fastfreq.vocabulary import fourier, statistics
 from fastfreq.vocabulary.bounded_means import bounded_mean_interval
 from fastfreq.vocabulary.conventions import Convention
@@ -22,7 +22,7 @@ LAYER_KINDS = ("absolute", "relative", "cosine")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Heatmap(ModelResult, kind="heatmap"):
+class Heatmap(MetricsResult, kind="heatmap"):
     """A Fourier heat map with everything needed to merge, compare and repeat it.
 
     Maps are (rows, columns) with zero frequency at (rows // 2, columns // 2); cells that were not evaluated are NaN.
@@ -34,11 +34,7 @@ class Heatmap(ModelResult, kind="heatmap"):
         seed: key of the random signs.
         size: (rows, columns) of the map.
         frequencies: (f, 2) evaluated, canonical, sorted.
-        labels: (n,) true classes.
-        wrong: (f, n) where the perturbed image was misclassified.
-        clean_wrong: (n,) bool, the same without perturbation.
-        sums: metric -> (f, 2) sum and sum of squares over images.
-        clean_sums: metric -> (2,) the same without perturbation.
+        labels, wrong, clean_wrong, sums, clean_sums: as in `MetricsResult`; conditions are frequencies.
         layers: layer -> (f, 3) sums over images of the absolute and relative change and the cosine.
         norms: (f, 2) sum over sampled images and channels of (norm left after clipping) / eps, and their number.
     """
@@ -48,11 +44,6 @@ class Heatmap(ModelResult, kind="heatmap"):
     seed: int = same()
     size: tuple[int, int] = same()
     frequencies: NDArray[np.int64] = condition()
-    labels: NDArray[np.int64] = by_image()
-    wrong: Outcomes = by_image(conditions=0)
-    clean_wrong: NDArray[np.bool_] = by_image()
-    sums: dict[str, ExactSum] = summed(conditions=0)
-    clean_sums: dict[str, ExactSum] = summed()
     layers: dict[str, ExactSum] = summed(conditions=0)
     norms: ExactSum = summed(conditions=0)
 
@@ -70,11 +61,6 @@ class Heatmap(ModelResult, kind="heatmap"):
     def count(self) -> NDArray[np.int64]:
         """Images evaluated in each cell; 0 where none was."""
         return np.nan_to_num(self.to_map(np.full(len(self.frequencies), float(self.n_images)))).astype(np.int64)
-
-    @property
-    def wrong_counts(self) -> NDArray[np.int64]:
-        """(f,) images misclassified at each evaluated frequency."""
-        return self.wrong.counts
 
     @property
     def error(self) -> FloatArray:
@@ -106,39 +92,9 @@ class Heatmap(ModelResult, kind="heatmap"):
         low, high = self._interval(metric, confidence)
         return self.to_map(low), self.to_map(high)
 
-    def _interval(self, metric: str, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
-        """`interval` per evaluated frequency."""
-        if metric == "error":
-            return statistics.wilson(self.wrong_counts, self.n_images, confidence=confidence)
-        total, squares = self._sums(metric).value.T
-        if np.all(total == squares) and np.all(total <= self.n_images):  # values 0 and 1 only
-            return statistics.wilson(total, self.n_images, confidence=confidence)
-        return statistics.student_interval(total, squares, self.n_images, confidence=confidence)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics measured."""
-        return ("error", *self.sums)
-
     def metric(self, name: str) -> FloatArray:
         """The map of one metric: mean over images."""
         return self.to_map(self._mean(name))
-
-    def _mean(self, name: str) -> FloatArray:
-        """`metric` per evaluated frequency."""
-        return (self.wrong_counts if name == "error" else self._sums(name).value[:, 0]) / self.n_images
-
-    def clean_metric(self, name: str) -> float:
-        """A metric of the same images without perturbation."""
-        if name == "error":
-            return self.clean_error
-        self._sums(name)
-        return float(self.clean_sums[name].value[0] / self.n_images)
-
-    def _sums(self, metric: str) -> ExactSum:
-        if metric not in self.sums:
-            raise KeyError(f"expected one of the metrics measured ({', '.join(self.metrics)}), got {metric!r}")
-        return self.sums[metric]
 
     def layer(self, name: str, kind: str = "relative") -> FloatArray:
         """Mean change of a hidden layer T over images x, as a map.
@@ -199,10 +155,7 @@ class Heatmap(ModelResult, kind="heatmap"):
         f = self.frequencies
         columns: dict[str, Any] = {"ky": f[:, 0], "kx": f[:, 1], "radius": fourier.radius(f, self.shape[1:])}
         columns["count"] = np.full(len(f), self.n_images)
-        for name in self.metrics:
-            columns[name] = self._mean(name)
-            columns[f"{name}_low"], columns[f"{name}_high"] = self._interval(name)
-            columns[f"clean_{name}"] = self.clean_metric(name)
+        columns |= self._metric_columns()
         for name, sums in self.layers.items():
             for index, kind in enumerate(LAYER_KINDS):
                 columns[f"{name}_{kind}"] = sums.value[:, index] / self.n_images
@@ -236,15 +189,11 @@ class Heatmap(ModelResult, kind="heatmap"):
         }
         ids = arrays["image_ids"]
         return cls(
-            details=dict(header["details"]),
-            model=None,
+            **cls._of_format_1(header, ids),
             convention=Convention.from_header(header["convention"]),
             eps=float(header["eps"]),
             seed=int(header["seed"]),
-            shape=tuple(header["shape"]),
             size=tuple(header["size"]),
-            image_ids=ids,
-            image_hashes=np.zeros(len(ids), np.uint64),
             frequencies=arrays["frequencies"],
             labels=arrays["labels"],
             wrong=Outcomes(arrays["wrong"], len(ids)),
