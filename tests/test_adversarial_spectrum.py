@@ -56,7 +56,6 @@ def test_batches_and_shards_do_not_matter(norm, tmp_path):
         np.testing.assert_allclose(other.map, whole.map, rtol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:precision=.*no fast instructions")
 def test_spectra_of_other_attacks_and_weights_do_not_merge(make_net, make_images):
     images, labels = make_images(make_net())
     first, larger, l2 = (

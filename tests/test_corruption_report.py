@@ -215,7 +215,6 @@ def test_corruptions_may_work_in_place(setting):
     assert found.accuracy[0, 0] == found.accuracy[0, 1] and torch.equal(images, before)
 
 
-@pytest.mark.filterwarnings("ignore:precision=.*no fast instructions")
 def test_a_baseline_runs_as_the_model_does(setting, make_net, tmp_path):
     net, images, labels = setting
     options = {"corruptions": FUNCTIONS, "severities": (1, 3), "batch_size": 8}

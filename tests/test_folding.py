@@ -227,7 +227,6 @@ def test_a_folded_network_gives_the_same_map(make_net, make_images, options, lay
     assert plain.details["fold_batch_norm"] == "False" and fast.details["fold_batch_norm"] == "1 of 1"
 
 
-@pytest.mark.filterwarnings("ignore:precision=")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_is_as_near_with_folding_as_without(make_net, make_images, precision):
     net = make_net()

@@ -131,7 +131,6 @@ def test_the_model_comes_back_as_it_was(make_net, make_images):
     assert not any(m._forward_hooks for m in net.modules())
 
 
-@pytest.mark.filterwarnings("ignore:precision=")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_agrees_within_its_rounding(make_net, make_images, precision):
     net = make_net()

@@ -51,3 +51,14 @@ def test_a_model_of_more_than_images_or_without_layers_is_refused(call, message)
     model = REFUSED[message]()
     with pytest.raises(TypeError, match=message):
         call(model)
+
+
+@pytest.mark.parametrize("batch_size", [16, 80])
+@pytest.mark.parametrize("measure", [ff.gradient_heatmap, ff.heatmap], ids=lambda f: f.__name__)
+def test_an_accuracy_of_chance_is_said_once_at_the_callers_line(measure, batch_size):
+    """By the first clean pass, or by a pass of its own in a measurement that makes none or one of few images."""
+    torch.manual_seed(0)
+    images, labels = torch.rand(80, 3, 8, 8), torch.arange(80) % 4
+    with pytest.warns(UserWarning, match=r"of the first 64 images, which chance among 4 classes") as caught:
+        measure(small(), images, labels, eps=4.0, size=(3, 3), batch_size=batch_size)
+    assert [w.filename for w in caught] == [__file__]

@@ -153,7 +153,6 @@ def test_extreme_logits_stay_finite():
     assert torch.isfinite(out).all() and out[0, 0] < -9e4  # where the mean of the softmax rounds to zero
 
 
-@pytest.mark.filterwarnings("ignore:precision=.*no fast instructions")
 def test_every_measurement_takes_it(make_net, make_images):
     pixels_in = ff.NormalizedModel(make_net(), mean=(0.5, 0.4, 0.6), std=(0.2, 0.25, 0.3)).eval()
     images, labels = make_images(pixels_in, n=6)

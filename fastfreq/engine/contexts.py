@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -37,6 +38,14 @@ def warn_if_unsteady(name: str, first: Tensor, second: Tensor, *, stacklevel: in
             stacklevel=stacklevel + 1,
         )
     return unsteady
+
+
+def callers_level() -> int:
+    """The `stacklevel` at which a warning names the caller's line, not one of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastfreq":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def fitting(run: Callable[[int], object], size: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from fastfreq.results.result import ImagesResult, Merger
@@ -21,11 +21,11 @@ from .contexts import undisturbed
 from .images import Chunk, ImageStream
 from .measurement import Measurement
 from .memory import Graphed
+from .model_checks import judge_accuracy
 from .network import Network, NoNetwork
 from .run import Run, RunOptions
-from .session import Session
+from .session import PEEK, Session
 
-_PEEK = 64  # images looked at before the loop starts
 _EXAMPLE = 2  # images on which a changed network is compared with the original
 
 
@@ -108,8 +108,8 @@ def _measure(
             desc=what.label,
             disable=not run.progress,
         ) as bar:
-            session.advance = bar.update
             _announce(what, session, few, bar, total)
+            session.advance = bar.update
             try:
                 for chunk in stream.chunks(what.chunk_size(session)):
                     todo = checkpoint.left(chunk, predicted=stream.predicted)
@@ -195,16 +195,25 @@ def _evaluate(
 
 
 def _announce(what: Measurement, session: Session, few: Chunk, bar: Any, total: int | None) -> None:
-    """What the run will take, and whether the model is any good without any change: said first."""
-    said = []
-    if what.needs_labels and int(few.labels.min()) >= 0:
-        said.append(session.warn_near_chance(few))
-    if not session.run.progress or isinstance(session.network, NoNetwork):
-        return
-    if total is not None:
+    """What the run will take, and whether the model is any good on images as they are: said first.
+
+    The first clean pass tells, where a measurement makes one of enough images; elsewhere a few are run for it.
+    """
+    talks = session.run.progress and not isinstance(session.network, NoNetwork)
+
+    def look(predicted: Tensor, labels: Tensor, classes: int) -> None:
+        said = judge_accuracy(predicted, labels, classes)
+        if talks:
+            bar.write(said)
+
+    if total is not None and talks:
         seconds = total * session.pace.seconds
-        said.append(f"{total:,} forward passes" + (f", about {_duration(seconds)}" if seconds == seconds else ""))
-    bar.write("; ".join(reversed(said)))
+        bar.write(f"{total:,} forward passes" + (f", about {_duration(seconds)}" if seconds == seconds else ""))
+    if not what.needs_labels or int(few.labels.min()) < 0:
+        return
+    session.first_look = look
+    if not what.clean_first or what.chunk_size(session) < len(few):
+        session.clean(few.on(session.device, channels_last=session.network.channels_last))
 
 
 def _duration(seconds: float) -> str:
@@ -247,7 +256,7 @@ def _first(stream: ImageStream) -> Chunk:
     Raises:
         ValueError: there are none.
     """
-    first = stream.peek(_PEEK)
+    first = stream.peek(PEEK)
     if first is None:
         raise ValueError("expected at least one image, got none")
     return first

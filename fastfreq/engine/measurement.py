@@ -19,6 +19,7 @@ class Measurement:
         label: beside the progress bar.
         gradients: whether the network is differentiated.
         needs_labels: whether images need labels.
+        clean_first: whether `evaluate` starts with `Session.clean` of the images as they are.
         one_shape: whether all images must have one shape.
         as_given: whether images come as they were given, uint8 or of any float type, and not as float32.
         metrics: name -> metric, where there are any besides the error.
@@ -30,6 +31,7 @@ class Measurement:
     label: ClassVar[str]
     gradients: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = True
+    clean_first: ClassVar[bool] = False
     one_shape: ClassVar[bool] = True
     as_given: ClassVar[bool] = False
     metrics: dict[str, Metric]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fastfreq.vocabulary import statistics
+
+from .contexts import callers_level
 
 _TEXT = ("input_ids", "text", "text_input_ids")  # arguments of CLIP and its like
 
@@ -61,3 +66,23 @@ def logits_of(output: Any) -> Tensor:
     if value.ndim != 2:
         raise ValueError(f"expected logits of shape (n, classes), got {tuple(value.shape)}; wrap the model")
     return value
+
+
+def judge_accuracy(predicted: Tensor, labels: Tensor, classes: int) -> str:
+    """Warn where images as they are give an accuracy that chance gives too; the accuracy, for people.
+
+    Args:
+        predicted: (n,) int64 classes.
+        labels: (n,) int64, on the same device.
+        classes: how many there are.
+    """
+    n, right = len(labels), int((predicted == labels).sum())
+    low, high = (float(v) for v in statistics.wilson(right, n))
+    if n >= 32 and classes > 1 and low <= 1 / classes:
+        warnings.warn(
+            f"the model is right on {right} of the first {n} images, which chance among {classes} classes gives "
+            f"too: is the normalisation missing (fastfreq.NormalizedModel), or do the labels belong to other "
+            f"classes?",
+            stacklevel=callers_level(),
+        )
+    return f"accuracy {right / n:.3f} [{low:.3f}, {high:.3f}] on the first {n} images"

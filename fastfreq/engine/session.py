@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastfreq.results.identity import Identity
-from fastfreq.vocabulary import checks, metrics, statistics
+from fastfreq.vocabulary import checks, metrics
 from fastfreq.vocabulary.metrics import Metric
 
 from .images import Chunk
@@ -20,6 +19,7 @@ from .network import Network
 from .run import Run
 from .tuning import Pace
 
+PEEK = 64  # images looked at first: their shape, and whether the model is any good on them
 AHEAD_BYTES = 4 << 20  # of network input made in one call on a CPU: it stays in the last-level cache
 
 # (images of the chunk, conditions, conditions in one forward pass) -> batches (k m, c, h, w), condition-major
@@ -58,6 +58,7 @@ class Session:
         pace: how it was chosen to run.
         notes: what was done to the network, for people.
         advance: reports forward passes to the bar.
+        first_look: told once the classes of the first images as they are, their labels and how many classes there are.
     """
 
     def __init__(self, network: Network, run: Run, shape: tuple[int, int, int], identity: Identity | None) -> None:
@@ -67,6 +68,7 @@ class Session:
         self.pace = Pace(1, False, float("nan"))
         self.notes = {"compile": "False", "fold_batch_norm": "False"}
         self.advance: Callable[[int], object] = lambda _passes: None
+        self.first_look: Callable[[Tensor, Tensor, int], None] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -226,24 +228,10 @@ class Session:
             return logits
 
         seen = self.outcomes(chunk, 1, make, measured=named, also=also, forward=count_classes, describe=describe)
+        if self.first_look is not None and classes:
+            look, self.first_look = self.first_look, None
+            look(seen.predicted[0][:PEEK], chunk.labels[:PEEK].cpu(), classes[0])
         flips = {
             name: torch.zeros(1, len(chunk), dtype=torch.float64) for name in (measured or {}) if name not in named
         }
         return Seen(seen.predicted, {name: (seen.values | flips)[name] for name in (measured or {})})
-
-    def warn_near_chance(self, chunk: Chunk) -> str:
-        """Warn where the images as they are give an accuracy that chance gives too; the accuracy, for people."""
-        parts = self.in_batches(chunk, lambda part: self.network(self.network.clean_batch(part.images)))
-        logits = torch.cat(parts)
-        checks.check_classes(chunk.labels, logits)
-        n, classes = logits.shape
-        right = int((logits.argmax(dim=1) == chunk.labels).sum())
-        low, high = (float(v) for v in statistics.wilson(right, n))
-        if n >= 32 and classes > 1 and low <= 1 / classes:
-            warnings.warn(
-                f"the model is right on {right} of the first {n} images, which chance among {classes} classes gives "
-                f"too: is the normalisation missing (fastfreq.NormalizedModel), or do the labels belong to other "
-                f"classes?",
-                stacklevel=7,
-            )
-        return f"accuracy {right / n:.3f} [{low:.3f}, {high:.3f}] on the first {n} images"

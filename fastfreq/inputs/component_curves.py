@@ -178,7 +178,7 @@ def component_curves(
 class _ComponentMeasurement(Measurement):
     """Both parts of every image: of radius i, condition 2 i is the low part and 2 i + 1 the high one."""
 
-    result, label = ComponentCurves, "components"
+    result, label, clean_first = ComponentCurves, "components", True
 
     def __init__(self, *, radii: Sequence[float] | None, inclusive: bool, clip: bool) -> None:
         self._asked, self._inclusive, self._clip = radii, inclusive, clip

@@ -95,4 +95,4 @@ def filter_curve(
 class _Filter(BandMeasurement):
     """Filtered images."""
 
-    result, label = FilterCurve, "filter curve"
+    result, label, clean_first = FilterCurve, "filter curve", True

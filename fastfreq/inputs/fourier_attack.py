@@ -281,7 +281,7 @@ def _questions(
 class _Search(Measurement):
     """Asks queries about images, all of which fit into one batch, until they are fooled."""
 
-    result, label = FourierAttack, "attack"
+    result, label, clean_first = FourierAttack, "attack", True
 
     def __init__(
         self,

@@ -95,4 +95,4 @@ def noise_curve(
 class _Noise(BandMeasurement):
     """Images plus noise."""
 
-    result, label = NoiseCurve, "noise curve"
+    result, label, clean_first = NoiseCurve, "noise curve", True

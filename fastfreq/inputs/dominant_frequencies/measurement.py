@@ -65,7 +65,7 @@ def dominant_frequencies(
 class _DominanceMeasurement(Measurement):
     """Every patch removed from every image."""
 
-    result, label = DominantFrequencies, "frequencies"
+    result, label, clean_first = DominantFrequencies, "frequencies", True
 
     def __init__(self, *, size: int | tuple[int, int] | None, patch: int) -> None:
         self._size, self._patch = size, patch

@@ -105,7 +105,7 @@ def heatmap(
 class _HeatmapMeasurement(Measurement):
     """Every frequency on every image."""
 
-    result, label = Heatmap, "heat map"
+    result, label, clean_first = Heatmap, "heat map", True
 
     def __init__(
         self,
