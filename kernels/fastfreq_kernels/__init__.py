@@ -4,6 +4,7 @@ from .band_noise import band_noise, gaussian_noise
 from .channel_svd import channel_singular_values, channel_svd, conv_singular_values
 from .conv_gram import ConvGram, conv_gram
 from .conv_symbols import conv_symbols
+from .dwt2 import dwt2, idwt2
 from .filter_bands import filter_bands
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 from .gram_iteration import gram_iteration
@@ -19,12 +20,14 @@ __all__ = [
     "conv_singular_values",
     "conv_gram",
     "conv_symbols",
+    "dwt2",
     "filter_bands",
     "fourier_perturb",
     "fourier_signs",
     "gaussian_noise",
     "gram_iteration",
     "hermitian_eigenvalues",
+    "idwt2",
     "radial_cells",
     "radial_power",
     "ring_moments",

@@ -10,7 +10,9 @@ from numba.extending import intrinsic as _intrinsic
 
 from .vector import REGISTER, Lanes, _pointer
 
-__all__ = ["LANES", "add_doubles", "clip", "floats", "put", "put_three", "transpose"]
+__all__ = [
+    "LANES", "add_doubles", "clip", "evens", "floats", "odds", "put", "put_three", "transpose", "zip_high", "zip_low",
+]  # fmt: skip
 
 LANES = REGISTER // 4  # float32 values in a register
 intrinsic: Any = _intrinsic  # as functions without the typing context, which callers do not pass
@@ -76,6 +78,24 @@ def add_doubles(typing, array, slot, value):  # noqa: D103, ANN001
         return context.get_dummy_value()
 
     return types.void(array, slot, value), generate
+
+
+def _picker(order: list[int], doc: str) -> Any:
+    def pick(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return _shuffle(builder, *arguments, order)
+
+        return a(a, b), generate
+
+    pick.__doc__ = doc
+    return intrinsic(pick)
+
+
+_ZIPPED = [i // 2 + LANES * (i % 2) for i in range(2 * LANES)]
+evens = _picker(list(range(0, 2 * LANES, 2)), "a_0 a_2 ... b_0 b_2 ... of two registers")
+odds = _picker(list(range(1, 2 * LANES, 2)), "a_1 a_3 ... b_1 b_3 ... of two registers")
+zip_low = _picker(_ZIPPED[:LANES], "a_0 b_0 a_1 b_1 ..., the first register of two")
+zip_high = _picker(_ZIPPED[LANES:], "... the second register of two")
 
 
 @intrinsic
