@@ -25,7 +25,7 @@ ALL = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).dec
 def decompositions(names):
     """(wavelet, mode, shape) that PyWavelets takes."""
     for name in names:
-        for mode in MODES:
+        for mode in MODES if not INTERPRETED else ("zero", "symmetric", "antireflect", "periodization"):
             for shape in SHAPES:
                 if not ("reflect" in mode and 1 in shape):
                     yield pywt.Wavelet(name), mode, shape
@@ -68,7 +68,7 @@ def test_every_wavelet_up_to_twenty_taps(dtype):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mode", ["symmetric", "periodization", "antireflect"])
 def test_levels_are_those_of_pywavelets(mode, backend):
-    wavelet, rng = pywt.Wavelet("db3"), np.random.default_rng(1)
+    wavelet, rng = pywt.Wavelet("db2"), np.random.default_rng(1)
     images = rng.standard_normal((1, 1, 25, 42))
     wanted = pywt.wavedec2(images, wavelet, mode, level=3)
     found, details = dwt2(
@@ -217,8 +217,8 @@ def test_triton_kernels_under_the_interpreter(run_under_the_interpreter):
 def test_opcheck_and_compile():
     images, half = torch.rand(2, 3, 7, 8), [0.5, 0.5]
     torch.library.opcheck(torch.ops.fastfreq.dwt2.default, (images, half, half, "symmetric", "soft", 0.1))
-    bands = torch.rand(2, 3, 4, 5, 6)
-    torch.library.opcheck(torch.ops.fastfreq.idwt2.default, (bands, half, half, "periodization"))
+    one, three = torch.rand(2, 3, 5, 6), torch.rand(2, 3, 3, 5, 6)
+    torch.library.opcheck(torch.ops.fastfreq.idwt2.default, (one, three, half, half, "periodization"))
 
 
 # ------------------------------------------------------------------ on a GPU

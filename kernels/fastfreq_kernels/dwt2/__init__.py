@@ -130,8 +130,7 @@ def idwt2(
                 f"{tuple(level.shape[3:])}"
             )
         current = current[..., : level.shape[3], : level.shape[4]]
-        bands = torch.cat([current[:, :, None], level], dim=2)
-        current = _IDWT(bands, *taps, mode, backend=backend)
+        current = _IDWT(current, level, *taps, mode, backend=backend)
     if shape is None:
         return current
     if any(have - want not in (0, 1) for have, want in zip(current.shape[2:], shape, strict=True)):
@@ -169,9 +168,11 @@ def _fake_dwt(
     return images.new_empty((n, c, 4, length(h, len(low), mode), length(w, len(low), mode)))
 
 
-def _fake_idwt(bands: Tensor, low: Sequence[float], high: Sequence[float], mode: str) -> Tensor:
-    n, c, _, h, w = bands.shape
-    return bands.new_empty((n, c, restored(h, len(low), mode), restored(w, len(low), mode)))
+def _fake_idwt(
+    approximation: Tensor, details: Tensor, low: Sequence[float], high: Sequence[float], mode: str
+) -> Tensor:
+    n, c, _, h, w = details.shape
+    return details.new_empty((n, c, restored(h, len(low), mode), restored(w, len(low), mode)))
 
 
 _DWT = _dispatch.register(
@@ -183,7 +184,7 @@ _DWT = _dispatch.register(
 )
 _IDWT = _dispatch.register(
     "idwt2",
-    "(Tensor bands, float[] low, float[] high, str mode) -> Tensor",
+    "(Tensor approximation, Tensor details, float[] low, float[] high, str mode) -> Tensor",
     reference=_reference.idwt2,
     cpu=_cpu.idwt2,
     fake=_fake_idwt,

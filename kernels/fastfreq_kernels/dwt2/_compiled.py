@@ -28,14 +28,14 @@ class Across(NamedTuple):
 
 
 class Along(NamedTuple):
-    """Filters along rows of w samples to `count` coefficients.
+    """Filters along rows of w samples to `size` coefficients.
 
     Extended sample t of a row lies at t / 2 where t is even, at half + (t - 1) / 2 where it is odd. The samples beyond
     the row's own, at `target`, are scale row[source] + first row[ends[0]] + last row[ends[1]].
     """
 
     w: int
-    count: int
+    size: int
     before: int  # extended samples before the row's own
     half: int
     target: NDArray[np.int64]
@@ -60,10 +60,10 @@ class Shrink(NamedTuple):
 class Back(NamedTuple):
     """One axis of a synthesis: see `_geometry.Synthesis`."""
 
-    count: int  # of samples
+    size: int  # of samples
     shift: int
     before: int
-    index: NDArray[np.int64]  # of a coefficient, as many as are read
+    source: NDArray[np.int64]  # of a coefficient, as many as are read
     low: NDArray[np.float32]  # (taps,)
     high: NDArray[np.float32]
 
@@ -79,9 +79,8 @@ def analyse(flat, start, across, along, shrink, out, place, work):
     low, high = work[0], work[1]
     for o in range(rows):
         _filter_columns(flat, start, across, o, along, low, high)
-        _extend(low, along)
-        _extend(high, along)
-        _filter_row(along, shrink, out, place + o * along.count, rows * along.count, low, high)
+        _extend(low, high, along)
+        _filter_row(along, shrink, out, place + o * along.size, rows * along.size, low, high)
 
 
 @jit
@@ -107,18 +106,21 @@ def _filter_columns(flat, start, across, o, along, low, high):
 
 
 @jit
-def _extend(row, along):
-    """The samples beyond a row's own."""
+def _extend(low, high, along):
+    """The samples beyond the two rows' own."""
     target, source, scale, first, last = along.target, along.source, along.scale, along.first, along.last
-    begin, end = row[along.ends[0]], row[along.ends[1]]
+    low_begin, low_end = low[along.ends[0]], low[along.ends[1]]
+    high_begin, high_end = high[along.ends[0]], high[along.ends[1]]
     for i in range(len(target)):
-        row[target[i]] = scale[i] * row[source[i]] + first[i] * begin + last[i] * end
+        at, to, factor, begin, end = source[i], target[i], scale[i], first[i], last[i]
+        low[to] = factor * low[at] + begin * low_begin + end * low_end
+        high[to] = factor * high[at] + begin * high_begin + end * high_end
 
 
 @jit
 def _filter_row(along, shrink, out, place, band, low_row, high_row):
     """Both filters along both rows, shrunk, to the four bands, `band` numbers apart."""
-    count, half, taps = along.count, along.half, len(along.low)
+    count, half, taps = along.size, along.half, len(along.low)
     zero, limit, above = fill(low_row, 0.0), fill(low_row, shrink.threshold), fill(low_row, shrink.above)
     for block in range(-(-count // LANES)):
         o = block * LANES
@@ -167,33 +169,35 @@ def _shrunk(value, shrink, zero, limit, above):
 
 
 @jit
-def synthesise(flat, start, wide, band, across, along, out, place, work):
-    """A plane (h, w) of its four bands, `band` numbers apart, each of rows of `wide` coefficients.
+def synthesise(smooth, start, stride, details, first, wide, band, across, along, out, place, work):
+    """A plane (h, w) of an approximation, its rows `stride` apart, and three bands of details, `band` numbers apart.
 
-    flat holds the bands from `start` on, and LANES numbers more; out gets the plane from `place` on; work (3, size) is
-    scratch.
+    smooth holds the approximation from `start` on, details the details from `first` on, in rows of `wide` coefficients,
+    and both LANES numbers more; out gets the plane from `place` on; work (3, size) is scratch.
     """
     half = len(across.low) // 2
-    for i in range(across.count):
+    for i in range(across.size):
         u = across.shift + i
-        _combine_rows(flat, start, wide, band, across, along, u % 2, across.before + u // 2, half, work)
+        k = across.before + u // 2
+        _combine_rows(smooth, start, stride, details, first, wide, band, across, along, u % 2, k, half, work)
         for row in work[:2]:
             if along.before:
                 _wrap(row, wide, along)
-        _merge(along, out, place + i * along.count, work)
+        _merge(along, out, place + i * along.size, work)
 
 
 @jit
-def _combine_rows(flat, start, wide, band, across, along, odd, k, half, work):
+def _combine_rows(smooth, start, stride, details, first, wide, band, across, along, odd, k, half, work):
     """Rows of coefficients to the two rows, low and high along them, of samples of one row."""
     zero = fill(work[0], 0.0)
     for x in range(0, wide, LANES):
         a, d = zero, zero
         for q in range(half):
-            at = start + across.index[k - q] * wide + x
+            row = across.source[k - q]
+            at = first + row * wide + x
             low, high = fill(work[0], across.low[2 * q + odd]), fill(work[0], across.high[2 * q + odd])
-            a = a + floats(flat, at) * low + floats(flat, at + band) * high
-            d = d + floats(flat, at + 2 * band) * low + floats(flat, at + 3 * band) * high
+            a = a + floats(smooth, start + row * stride + x) * low + floats(details, at) * high
+            d = d + floats(details, at + band) * low + floats(details, at + 2 * band) * high
         put(work[0], along.before + x, a)
         put(work[1], along.before + x, d)
 
@@ -201,9 +205,9 @@ def _combine_rows(flat, start, wide, band, across, along, odd, k, half, work):
 @jit
 def _wrap(row, wide, along):
     """Coefficients before and behind a row's own."""
-    for i in range(len(along.index) - wide):
+    for i in range(len(along.source) - wide):
         t = i if i < along.before else i + wide
-        row[t] = row[along.before + along.index[t]]
+        row[t] = row[along.before + along.source[t]]
 
 
 @jit
@@ -214,7 +218,7 @@ def _merge(along, out, place, work):
     first = along.shift // 2
     skipped = along.shift % 2  # the first even sample lies before the row
     half = len(along.low) // 2
-    for block in range(-(-(along.count + skipped) // (2 * LANES))):
+    for block in range(-(-(along.size + skipped) // (2 * LANES))):
         at = along.before + first + block * LANES
         even, odd = zero, zero
         for q in range(half):
@@ -224,9 +228,9 @@ def _merge(along, out, place, work):
         store(samples, 2 * block, zip_low(even, odd))
         store(samples, 2 * block + 1, zip_high(even, odd))
     x = 0
-    while x + LANES <= along.count:
+    while x + LANES <= along.size:
         put(out, place + x, floats(samples, x + skipped))
         x += LANES
-    while x < along.count:
+    while x < along.size:
         out[place + x] = samples[x + skipped]
         x += 1

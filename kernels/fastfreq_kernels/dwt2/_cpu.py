@@ -33,9 +33,9 @@ def dwt2(
     settings = code.Shrink(
         ("", "hard", "soft").index(kind), bool(rectified), limit, np.nextafter(limit, np.float32(np.inf))
     )
-    across = _across(code, h, w, low, high, mode)
     along = _along(code, w, low, high, mode)
-    flat, starts, tail = _planes(images.detach(), 2 * code.LANES)
+    flat, starts, stride, tail = _planes(images.detach(), 2 * code.LANES)
+    across = _across(code, h, stride, low, high, mode)
     target, local = out.view(-1).numpy(), threading.local()
 
     def run(plane: int) -> None:
@@ -48,12 +48,12 @@ def dwt2(
     return out
 
 
-def idwt2(bands: Tensor, low: Sequence[float], high: Sequence[float], mode: str) -> Tensor:
+def idwt2(approximation: Tensor, details: Tensor, low: Sequence[float], high: Sequence[float], mode: str) -> Tensor:
     """The reference's answer."""
-    code = _code(bands)
+    code = _code(details)
     if code is None:
-        return _reference.idwt2(bands, low, high, mode)
-    n, c, _, rows, columns = bands.shape
+        return _reference.idwt2(approximation, details, low, high, mode)
+    n, c, _, rows, columns = details.shape
     taps = len(low)
     across, along = (
         code.Back(
@@ -61,18 +61,20 @@ def idwt2(bands: Tensor, low: Sequence[float], high: Sequence[float], mode: str)
         )
         for side in (rows, columns)
     )
-    out = bands.new_empty((n, c, across.count, along.count))
-    flat, starts, tail = _planes(bands.detach(), 2 * code.LANES)
+    out = details.new_empty((n, c, across.size, along.size))
+    smooth, places, stride, end = _planes(approximation.detach(), 2 * code.LANES)
+    bands, starts, _, tail = _planes(details.detach(), 2 * code.LANES)
     target, local = out.view(-1).numpy(), threading.local()
 
     def run(plane: int) -> None:
         if not hasattr(local, "work"):
-            local.work = torch.zeros(3, 2 * len(along.index) + along.count + 8 * code.LANES).numpy()
-        source, start = (tail, 0) if plane == len(starts) - 1 else (flat, starts[plane])
-        size = across.count * along.count
-        code.synthesise(source, start, columns, rows * columns, across, along, target, plane * size, local.work)
+            local.work = torch.zeros(3, 2 * len(along.source) + along.size + 8 * code.LANES).numpy()
+        last, place = plane == len(starts) - 1, plane * across.size * along.size
+        one = (end, 0, stride) if last else (smooth, places[plane], stride)
+        three = (tail, 0) if last else (bands, starts[plane])
+        code.synthesise(*one, *three, columns, rows * columns, across, along, target, place, local.work)
 
-    _each(run, len(starts), across.count * along.count)
+    _each(run, len(starts), across.size * along.size)
     return out
 
 
@@ -86,13 +88,13 @@ def _floats(taps: Sequence[float]) -> Any:
     return np.array(taps, np.float32)
 
 
-def _across(code: Any, h: int, w: int, low: Sequence[float], high: Sequence[float], mode: str) -> Any:
-    """The extension across rows, folded into the filters."""
+def _across(code: Any, h: int, stride: int, low: Sequence[float], high: Sequence[float], mode: str) -> Any:
+    """The extension across rows, `stride` numbers apart, folded into the filters."""
     taps = len(low)
     table = _geometry.analysis(h, taps, mode)
     at = 2 * np.arange(_geometry.length(h, taps, mode))[:, None] + np.arange(taps)
     ends = np.broadcast_to([0, h - 1], (len(at), 2))
-    starts = np.concatenate([table.index[at], ends], axis=1) * w
+    starts = np.concatenate([table.source[at], ends], axis=1) * stride
     filters = []
     for each in (low, high):
         weights = np.array(each)[::-1]
@@ -106,30 +108,34 @@ def _along(code: Any, w: int, low: Sequence[float], high: Sequence[float], mode:
     """The extension along rows, of the samples beyond a row's own."""
     taps = len(low)
     table = _geometry.analysis(w, taps, mode)
-    extended, begin = len(table.index), table.before
+    extended, begin = len(table.source), table.before
     half = -(-(max(extended, w + begin) // 2 + 4 * code.LANES) // code.LANES) * code.LANES
     at = np.arange(max(extended, begin + w))
     place = at // 2 + at % 2 * half
     beyond = np.concatenate([np.arange(begin), np.arange(begin + w, extended)])
     return code.Along(
-        w, _geometry.length(w, taps, mode), begin, half, place[beyond], place[begin + table.index[beyond]],
+        w, _geometry.length(w, taps, mode), begin, half, place[beyond], place[begin + table.source[beyond]],
         *(np.ascontiguousarray(each[beyond]) for each in table[2:]), place[[begin, begin + w - 1]],
         *(_floats(each[::-1]) for each in (low, high)),
     )  # fmt: skip
 
 
-def _planes(x: Tensor, beyond: int) -> tuple[Any, list[int], Any]:
-    """(all numbers, where each plane starts, the last plane and `beyond` zeros, which compiled code may read)."""
-    size = x[0, 0].numel() if len(x) and x.shape[1] else 0
-    if not size:
-        return np.zeros(0, np.float32), [], None
-    if not x[0, 0].is_contiguous():
+def _planes(x: Tensor, beyond: int) -> tuple[Any, list[int], int, Any]:
+    """Planes x[i, j] as compiled code reads them, which may read `beyond` numbers past them.
+
+    Returns:
+        All numbers, where each plane starts, how far its rows are apart, and the last plane with zeros behind.
+    """
+    if not x.numel():
+        return np.zeros(0, np.float32), [], 0, None
+    if not (x[0, 0].is_contiguous() or (x.ndim == 4 and x.stride(3) == 1 and x.stride(2) > x.shape[3])):
         x = x.contiguous()
-    n, c = x.shape[:2]
-    starts = [i * x.stride(0) + j * x.stride(1) for i in range(n) for j in range(c)]
+    plane = x[0, 0]
+    size = 1 + sum((side - 1) * step for side, step in zip(plane.shape, plane.stride(), strict=True))
+    starts = [i * x.stride(0) + j * x.stride(1) for i in range(x.shape[0]) for j in range(x.shape[1])]
     flat = x.as_strided((max(starts) + size,), (1,))
     tail = torch.cat([flat[starts[-1] : starts[-1] + size], flat.new_zeros(beyond)])
-    return flat.numpy(), starts, tail.numpy()
+    return flat.numpy(), starts, plane.stride(-2), tail.numpy()
 
 
 def _each(run: Any, planes: int, size: int) -> None:

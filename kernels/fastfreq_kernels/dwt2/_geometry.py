@@ -30,21 +30,21 @@ class Analysis(NamedTuple):
     """One axis of an analysis; extended sample t is e[t + start - F + 1], so y[o] = sum_j f[j] e[2 o + F - 1 - j]."""
 
     before: int  # extended samples before the first sample
-    index: NDArray[np.int64]  # (extended,) of a sample
+    source: NDArray[np.int64]  # (extended,) of a sample
     scale: NDArray[np.float32]  # (extended,) of that sample
     first: NDArray[np.float32]  # (extended,) of sample 0
     last: NDArray[np.float32]  # (extended,) of sample n - 1
 
 
 class Synthesis(NamedTuple):
-    """One axis of a synthesis: x[i] = sum over q of f[2 q + 1 - odd] a[index], odd = (i + shift) % 2.
+    """One axis of a synthesis: x[i] = sum over q of f[2 q + odd] a[source[k - q]], odd = (i + shift) % 2.
 
-    index is (i + shift) // 2 + before - q in the coefficients with `before` of them put in front, and as many behind.
+    k = (i + shift) // 2 + before, in the coefficients with `before` of them put in front, and as many behind.
     """
 
     shift: int
     before: int
-    index: NDArray[np.int64]  # (extended,) of a coefficient; all inside unless they wrap
+    source: NDArray[np.int64]  # (extended,) of a coefficient; all inside unless they wrap
 
 
 def length(n: int, taps: int, mode: str) -> int:

@@ -24,9 +24,9 @@ def dwt2(
     return torch.cat([approximation[:, :, None], shrunk(details, shrink, threshold)], dim=2)
 
 
-def idwt2(bands: Tensor, low: Sequence[float], high: Sequence[float], mode: str) -> Tensor:
-    """One level: (n, c, 4, h', w') -> (n, c, h, w)."""
-    approximation, horizontal, vertical, diagonal = bands.unbind(2)
+def idwt2(approximation: Tensor, details: Tensor, low: Sequence[float], high: Sequence[float], mode: str) -> Tensor:
+    """One level: (n, c, h', w') and (n, c, 3, h', w') -> (n, c, h, w)."""
+    horizontal, vertical, diagonal = details.unbind(2)
     columns = [
         _synthesised(approximation, low, mode, -1) + _synthesised(vertical, high, mode, -1),
         _synthesised(horizontal, low, mode, -1) + _synthesised(diagonal, high, mode, -1),
@@ -65,7 +65,7 @@ def _synthesised(a: Tensor, taps: Sequence[float], mode: str, axis: int) -> Tens
     a = a.movedim(axis, -1)
     n, f = a.shape[-1], len(taps)
     table = _geometry.synthesis(n, f, mode)
-    e = a[..., torch.from_numpy(np.ascontiguousarray(table.index)).to(a.device)]
+    e = a[..., torch.from_numpy(np.ascontiguousarray(table.source)).to(a.device)]
     up = pad(e[..., None], (0, 1)).flatten(-2)  # zeros between
     count, begin = _geometry.restored(n, f, mode), table.shift + 2 * table.before
     up = pad(up, (f, f))

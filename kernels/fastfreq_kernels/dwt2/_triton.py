@@ -127,36 +127,37 @@ def analyse_kernel(
 
 @triton.jit
 def synthesise_kernel(
-    out, bands, low, high, c, high_in, wide_in, image_stride, channel_stride, band, h, w,
-    rows, row_before, row_shift, row_extended, columns, column_before, column_shift,
+    out, smooth, details, low, high, c, wide_in, band, image_stride, channel_stride, row_stride, image_step,
+    channel_step, h, w, rows, row_before, row_shift, row_extended, columns, column_before, column_shift,
     TAPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of the plane (h, w) of four bands (high_in, wide_in)."""
+    """A tile of the plane (h, w) of an approximation, strides in front, and three bands of rows of wide_in."""
     across, down = tl.cdiv(w, COLUMNS), tl.cdiv(h, ROWS)
     pid = tl.program_id(0)
     plane = (pid // across // down).to(tl.int64)
     i = pid // across % down * ROWS + tl.arange(0, ROWS)
     x = pid % across * COLUMNS + tl.arange(0, COLUMNS)
     inside = x < w
-    source = bands + plane // c * image_stride + plane % c * channel_stride
+    smooth += plane // c * image_stride + plane % c * channel_stride
+    details += plane // c * image_step + plane % c * channel_step
     u, v = i + row_shift, x + column_shift
     top = row_before + (pid // across % down * ROWS + row_shift) // 2 - TAPS // 2 + 1
-    total = tl.zeros((ROWS, COLUMNS), dtype=bands.dtype.element_ty)
+    total = tl.zeros((ROWS, COLUMNS), dtype=out.dtype.element_ty)
     for step in range(ROWS // 2 + TAPS // 2):
         k = top + step
         valid = (k >= 0) & (k < row_extended)
-        row = source + tl.load(rows + k, mask=valid, other=0) * wide_in
-        a = tl.zeros((COLUMNS,), dtype=bands.dtype.element_ty)
+        index = tl.load(rows + k, mask=valid, other=0)
+        row, three = smooth + index * row_stride, details + index * wide_in
+        a = tl.zeros((COLUMNS,), dtype=out.dtype.element_ty)
         d = a
         for q in range(TAPS // 2):
             at = tl.load(columns + column_before + v // 2 - q, mask=inside, other=0)
             f = tl.load(low + 2 * q + v % 2)
             g = tl.load(high + 2 * q + v % 2)
-            a += f * tl.load(row + at, mask=inside, other=0.0) + g * tl.load(
-                row + 2 * band + at, mask=inside, other=0.0
-            )
-            d += f * tl.load(row + band + at, mask=inside, other=0.0)
-            d += g * tl.load(row + 3 * band + at, mask=inside, other=0.0)
+            a += f * tl.load(row + at, mask=inside, other=0.0)
+            a += g * tl.load(three + band + at, mask=inside, other=0.0)
+            d += f * tl.load(three + at, mask=inside, other=0.0)
+            d += g * tl.load(three + 2 * band + at, mask=inside, other=0.0)
         tap = u - 2 * (k - row_before)
         used = (tap >= 0) & (tap < TAPS)  # by a row of the plane only where k is valid
         f, g = tl.load(low + tap, mask=used, other=0.0), tl.load(high + tap, mask=used, other=0.0)
@@ -176,12 +177,12 @@ def dwt2(
     return out
 
 
-def idwt2(bands: Tensor, low: Sequence[float], high: Sequence[float], mode: str) -> Tensor:
+def idwt2(approximation: Tensor, details: Tensor, low: Sequence[float], high: Sequence[float], mode: str) -> Tensor:
     """The reference's answer."""
-    n, c, _, h, w = bands.shape
+    n, c, _, h, w = details.shape
     size = (_geometry.restored(side, len(low), mode) for side in (h, w))
-    out = bands.new_empty((n, c, *size))
-    run_on(bands, lambda: synthesise_launches(out, bands, low, high, mode))
+    out = details.new_empty((n, c, *size))
+    run_on(details, lambda: synthesise_launches(out, approximation, details, low, high, mode))
     return out
 
 
@@ -215,24 +216,26 @@ def analyse_launches(
 
 
 def synthesise_launches(
-    out: Tensor, bands: Tensor, low: Sequence[float], high: Sequence[float], mode: str
+    out: Tensor, smooth: Tensor, details: Tensor, low: Sequence[float], high: Sequence[float], mode: str
 ) -> Iterator[Launch]:
     """The launch that fills out (n, c, h, w), or none."""
-    bands = bands if bands[:1, :1].is_contiguous() else bands.contiguous()
-    n, c, _, high_in, wide_in = bands.shape
-    check_image(max(4 * high_in * wide_in, out[:1, :1].numel()))
+    details = details if details[:1, :1].is_contiguous() else details.contiguous()
+    smooth = smooth if smooth.stride(3) == 1 else smooth.contiguous()
+    n, c, _, high_in, wide_in = details.shape
+    check_image(max(3 * high_in * wide_in, high_in * smooth.stride(2), out[:1, :1].numel()))
     down, along = (_geometry.synthesis(side, len(low), mode) for side in (high_in, wide_in))
     h, w = out.shape[2:]
-    rows, columns = (_index(side, len(low), mode, bands.device) for side in (high_in, wide_in))
+    rows, columns = (_index(side, len(low), mode, out.device) for side in (high_in, wide_in))
     if out.numel():
         yield Launch(
             synthesise_kernel,
             (triton.cdiv(w, _COLUMNS) * triton.cdiv(h, _ROWS) * n * c,),
             {
-                "out": out, "bands": bands, "low": _filter(low, False, bands), "high": _filter(high, False, bands),
-                "c": c, "high_in": high_in, "wide_in": wide_in, "image_stride": bands.stride(0),
-                "channel_stride": bands.stride(1), "band": high_in * wide_in, "h": h, "w": w, "rows": rows,
-                "row_before": down.before, "row_shift": down.shift, "row_extended": len(down.index),
+                "out": out, "smooth": smooth, "details": details, "low": _filter(low, False, out),
+                "high": _filter(high, False, out), "c": c, "wide_in": wide_in, "band": high_in * wide_in,
+                "image_stride": smooth.stride(0), "channel_stride": smooth.stride(1), "row_stride": smooth.stride(2),
+                "image_step": details.stride(0), "channel_step": details.stride(1), "h": h, "w": w, "rows": rows,
+                "row_before": down.before, "row_shift": down.shift, "row_extended": len(down.source),
                 "columns": columns, "column_before": along.before, "column_shift": along.shift, "TAPS": len(low),
                 "ROWS": _ROWS, "COLUMNS": _COLUMNS,
             },
@@ -257,4 +260,4 @@ def _table(n: int, taps: int, mode: str, device: torch.device) -> tuple[Tensor, 
 
 @functools.lru_cache(maxsize=256)
 def _index(n: int, taps: int, mode: str, device: torch.device) -> Tensor:
-    return torch.from_numpy(_geometry.synthesis(n, taps, mode).index).int().to(device)
+    return torch.from_numpy(_geometry.synthesis(n, taps, mode).source).int().to(device)

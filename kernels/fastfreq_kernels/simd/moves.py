@@ -83,7 +83,7 @@ def add_doubles(typing, array, slot, value):  # noqa: D103, ANN001
 def _picker(order: list[int], doc: str) -> Any:
     def pick(typing: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return _shuffle(builder, *arguments, order)
+            return _shuffle(builder, arguments[0], arguments[1], order)
 
         return a(a, b), generate
 
