@@ -97,7 +97,8 @@ def _measure(
     try:
         _prepare(what, session, few, stream.total, checkpoint)
         details = _details(session)
-        total = None if stream.total is None else round(stream.total * what.passes(shape))
+        passes = what.passes(shape) + stream.predicted  # one more tells the classes
+        total = None if stream.total is None else round(stream.total * passes)
         merged = Merger()
         if checkpoint.before is not None:
             merged.add(checkpoint.before)
@@ -114,7 +115,7 @@ def _measure(
                 for chunk in stream.chunks(what.chunk_size(session)):
                     todo = checkpoint.left(chunk, predicted=stream.predicted)
                     if not len(todo):
-                        bar.update(round(len(chunk) * what.passes(shape)))
+                        bar.update(round(len(chunk) * passes))
                         continue
                     merged.add(_evaluate(what, session, todo, settings, details, stream.predicted))
                     if checkpoint.due():
