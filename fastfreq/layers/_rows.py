@@ -13,7 +13,7 @@ from torch import Tensor
 
 _CACHED = 1 << 18  # numbers of a block of frequencies
 _FEW = 8  # times fewer frequencies than the grid has, which a transform would all compute
-_TAPS = 40  # up to which a product with the waves costs less than a transform
+_TAPS = 121  # up to which a product with the waves costs less than a transform
 
 
 def row_norms(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int], *, descending: bool) -> Tensor:
