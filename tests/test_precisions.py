@@ -70,6 +70,15 @@ class Branching(nn.Module):
         return self.net(x) if x.mean() > -1 else self.net(-x)
 
 
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.last(self.again(self.again(self.first(x))).mean(dim=(2, 3)))
+
+
 @int8
 def test_what_cannot_run_in_int8_is_refused_by_name():
     images, labels = data()
@@ -79,6 +88,7 @@ def test_what_cannot_run_in_int8_is_refused_by_name():
         (ff.heatmap, plain_net(), SIZE | {"compile": True}, "compile=False"),
         (ff.heatmap, Branching().eval(), SIZE, r"trace .* Branching is none \(TraceError"),
         (ff.gradient_heatmap, plain_net(), {}, "without gradients"),
+        (ff.heatmap, Twice().eval(), SIZE, "layer 'again' runs 2 times"),
     ]
     for function, model, options, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -110,10 +120,11 @@ def test_every_count_of_a_trained_network_stays_within_its_interval(shared_data)
     net = cifar_network(shared_data)
     images, labels = next(iter(ff.load_data(shared_data / "cifar10" / "cifar10_subset.npz", limit=250, batch_size=250)))
     some = {"eps": 4.0, "frequencies": [(0, 1), (1, 2), (3, 0), (5, 7), (11, 2), (16, 16), (9, 12)]}
-    exact = ff.heatmap(net, images, labels, **some)
-    fast = ff.heatmap(net, images, labels, **some, precision="int8")
-    low, high = statistics.wilson(exact.wrong_counts, 250)
-    assert ((low <= fast.wrong_counts / 250) & (fast.wrong_counts / 250 <= high)).all()
+    for clip in (True, False):  # pixels far outside [0, 1] are not clipped in int8 either
+        exact = ff.heatmap(net, images, labels, **some, clip=clip)
+        fast = ff.heatmap(net, images, labels, **some, clip=clip, precision="int8")
+        low, high = statistics.wilson(exact.wrong_counts, 250)
+        assert ((low <= fast.wrong_counts / 250) & (fast.wrong_counts / 250 <= high)).all()
     assert 0 < (np.asarray(exact.wrong) != np.asarray(fast.wrong)).mean() < 0.05
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastfreq.vocabulary import streams
 
@@ -21,6 +21,7 @@ from .network import Network
 _ENGINE = "x86"
 _LOCK = threading.Lock()  # torch has one engine for all threads
 _CALIBRATION, _BATCH = 64, 16  # images, and how many at a time
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _AGREES = 0.9  # share of classes below which a warning says that figures will differ
 
 
@@ -47,15 +48,18 @@ def quantize(network: Network, few: Tensor) -> str:
     """Replace `network.net` by its int8 counterpart, batch norms folded in; how many classes stayed, in words.
 
     Ranges of activations come from synthetic photographs that depend on the shape alone: the images that are measured
-    would give each shard a network of its own. Attention, recurrent layers and what is no module stay in float32.
+    would give each shard a network of its own. The first convolution stays in float32, so that pixels outside [0, 1]
+    are not clipped; so do attention and what is no module.
 
     Args:
         network: in float32, all hooks gone.
         few: (n, c, h, w) images on which classes are compared.
 
     Raises:
-        ValueError: a forward pass that cannot be traced.
+        ValueError: a forward pass that cannot be traced, or hooks, which would be lost.
     """
+    if any(m._forward_hooks or m._forward_pre_hooks for m in network.net.modules()):
+        raise ValueError("expected a network without forward hooks with precision='int8'; use 'fp32' or 'bf16' here")
     before = network(network.clean_batch(few)).argmax(dim=1)
     try:
         network.net = _converted(network, few)
@@ -76,17 +80,41 @@ def quantize(network: Network, few: Tensor) -> str:
     return f"{same} of the first {len(few)} images in the class of fp32"
 
 
-def _converted(network: Network, few: Tensor) -> torch.nn.Module:
+def _converted(network: Network, few: Tensor) -> nn.Module:
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
     with _engine(), warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's own, about what it will call these functions one day
         example = network.clean_batch(few[:2].clone())
-        observed = prepare_fx(copy.deepcopy(network.net), get_default_qconfig_mapping(_ENGINE), (example,))
+        mapping = get_default_qconfig_mapping(_ENGINE).set_module_name(_first_convolution(network.net, example), None)
+        observed = prepare_fx(copy.deepcopy(network.net), mapping, (example,))
         for part in _photographs((few.shape[1], few.shape[2], few.shape[3])).split(_BATCH):
             observed(network.clean_batch(part))
         return convert_fx(observed)
+
+
+def _first_convolution(net: nn.Module, batch: Tensor) -> str:
+    """Its name; "" of a network that runs none.
+
+    Raises:
+        ValueError: a layer that runs twice: torch would round both outputs in the range of one.
+    """
+    called: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, module in net.named_modules()
+        if isinstance(module, (*_CONVOLUTIONS, nn.Linear))
+    ]
+    try:
+        net(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise ValueError(f"layer {twice[0]!r} runs {called.count(twice[0])} times in one pass")
+    modules = dict(net.named_modules())
+    return next((name for name in called if isinstance(modules[name], _CONVOLUTIONS)), "")
 
 
 @contextlib.contextmanager
