@@ -53,7 +53,8 @@ def ways(model: nn.Module, images: Tensor) -> dict[str, Callable[[], Tensor]]:
         batch = made.clean_batch(images)
         traced = torch.jit.freeze(torch.jit.trace(made.net, batch, check_trace=False))
         packed = torch.jit.optimize_for_inference(traced)
-        packed(batch), packed(batch)  # the first two look at shapes
+        for _ in range(2):  # which look at shapes
+            packed(batch)
         return lambda: packed(batch)
 
     def compiled(fold: bool, frozen: bool) -> Callable[[], Tensor]:

@@ -51,7 +51,7 @@ def tensor_norm(kernel: Tensor, iterations: int = 100) -> float:
     """Alternating maximisation of |sum W a b c d| over complex unit vectors from a random start, times sqrt(h w)."""
     generator = torch.Generator().manual_seed(0)
     o, i, h, w = kernel.shape
-    whole = kernel.to(torch.cfloat)
+    whole, norm = kernel.to(torch.cfloat), 0.0
     a, b, c = (torch.randn(n, dtype=torch.cfloat, generator=generator) for n in (o, i, h))
     for _ in range(iterations):
         part = torch.tensordot(a, whole, dims=1)
