@@ -21,6 +21,7 @@ from fastfreq.layers.ranks import (
 )
 from fastfreq.layers.singular_values import singular_values
 from fastfreq.plots.bottleneck import describe_kept
+from fastfreq.report import write_report
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -338,3 +339,15 @@ def test_kept_in_words():
         == "2 channels at (0, 0), 1 at ±(0, 1), 3 at (-2, 0)"
     )
     assert describe_kept({}) == "nothing"
+
+
+def test_what_is_left_out_stands_on_the_page_by_name(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"))
+    net = nn.Sequential(net, nn.Flatten(), nn.Linear(4 * 8 * 8, 2)).eval()
+    result = bottleneck(net, input_size=(3, 8, 8))
+    assert "input_size=(3, 8, 8)" in repr(result) and "()" not in repr(result)
+    assert any(name == "0.2" for name, _, _ in result.skipped)
+    page = write_report({"net": result}, tmp_path / "page.html").read_text()
+    for name, _, reason in result.skipped:
+        assert f"<td>{name}</td>" in page and reason.split(";")[0][:30] in page

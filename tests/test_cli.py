@@ -91,6 +91,24 @@ def test_every_verb_explains_itself(capsys):
         assert done.value.code == 0 and "--out" in said and "--json" in said
 
 
+NEED_NO_DEFAULT = {"weights", "resize", "crop", "mean", "std", "checkpoint", "shard", "title", "folder", "baseline"}
+NEED_NO_DEFAULT |= {"baseline_weights", "input_size", "token_grid", "side", "layers"}
+
+
+@pytest.mark.parametrize("verb", sorted(set(cli.VERBS) - {"merge", "report", "repeat"}))
+def test_every_word_that_takes_a_value_says_its_default(verb):
+    (verbs,) = (a for a in cli._parser(verb)._actions if isinstance(a.choices, dict))
+    for action in verbs.choices[verb]._actions:
+        if action.nargs == 0 or action.dest in NEED_NO_DEFAULT or not action.option_strings:
+            continue
+        said = action.help or ""
+        assert action.dest in ("model", "data") or "needed: " in said or action.required == ("needed: " in said), verb
+        told = "default: " in said or "left out" in said or "needed: " in said or action.dest in ("model", "data")
+        assert told or action.dest in ("corruption", "against"), (verb, action.dest)
+        if isinstance(action.default, int | float) and not isinstance(action.default, bool):
+            assert f"{action.default:g}" in said, (verb, action.dest)
+
+
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-m", "fastfreq", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"fastfreq {ff.__version__}\n"

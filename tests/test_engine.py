@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 import fastfreq as ff
-from fastfreq.engine import checkpoint
+from fastfreq.engine import checkpoint, measure
 from fastfreq.results import atomic, store
 from fastfreq.results.result import Merger
 from tests.contract import subjects
@@ -326,3 +327,21 @@ def test_a_file_left_by_an_earlier_process_of_this_number_is_in_nobodys_way(tmp_
     (tmp_path / name).write_text("left")
     atomic.write_text(tmp_path / "a.txt", "written")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "written")]
+
+
+@pytest.mark.parametrize("labels", ["given", "predicted"])
+def test_the_bar_counts_every_pass_and_no_more(labels, monkeypatch, tmp_path):
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            bars.append(self)
+
+    monkeypatch.setattr(measure, "tqdm", Bar)
+    images, own = data()
+    taken = "predicted" if labels == "predicted" else own
+    for _ in range(2):  # a second time from the checkpoint: as many
+        run = {"progress": True, "checkpoint": tmp_path / "a.npz"}
+        ff.heatmap(subjects.network(), images, taken, **SIZE, **run)
+    assert [bar.n for bar in bars] == [bar.total for bar in bars] and len(bars) == 2

@@ -13,6 +13,13 @@ def test_wilson_equals_scipy(k, n):
     np.testing.assert_allclose(statistics.wilson(k, n), (truth.low, truth.high), atol=1e-12)
 
 
+def test_wilson_ends_exactly_at_0_and_1():
+    for n in [*range(1, 300), 10**6 + 1]:
+        for confidence in (0.5, 0.9, 0.95, 0.99):
+            assert statistics.wilson(0, n, confidence=confidence)[0] == 0
+            assert statistics.wilson(n, n, confidence=confidence)[1] == 1
+
+
 def test_wilson_of_nothing_is_nan():
     low, high = statistics.wilson([0, 1], [0, 2])
     assert np.isnan(low[0]) and np.isnan(high[0]) and not np.isnan(low[1])

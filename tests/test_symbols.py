@@ -162,6 +162,14 @@ def test_depthwise_is_the_modulus_of_each_filters_transform():
     np.testing.assert_allclose(found, -np.sort(-transforms.transpose(1, 2, 0), axis=2), atol=1e-12)
 
 
+@pytest.mark.parametrize("kernel", [7, 11, 15])  # by products with waves, and by an FFT
+def test_wide_depthwise_kernels_are_the_moduli_of_their_transforms(kernel):
+    layer = seeded(nn.Conv2d(6, 6, kernel, groups=6, padding=kernel // 2, padding_mode="circular", bias=False))
+    found = singular_values(layer, input_size=(18, 21)).values
+    transforms = np.abs(np.fft.fft2(layer.weight.detach().double().numpy()[:, 0], s=(18, 21)))
+    np.testing.assert_allclose(found, -np.sort(-transforms.transpose(1, 2, 0), axis=2), atol=1e-12)
+
+
 @pytest.mark.parametrize("accuracy", ["exact", "high", "fast"])
 @pytest.mark.parametrize(
     "layer",

@@ -53,7 +53,9 @@ def add_data(parser: Parser, *, required: bool = True, labels: bool = True, mode
     group = parser.add_argument_group("images")
     layouts = "a folder of classes, a folder with labels.csv, or an .npz" if labels else "a folder of images or an .npz"
     group.add_argument("--data", required=required, type=Path, metavar="PATH", help=layouts)
-    group.add_argument("--limit", type=positive, metavar="N", help="take N images, spread evenly over the data")
+    group.add_argument(
+        "--limit", type=positive, metavar="N", help="take N images, spread evenly over the data; all if left out"
+    )
     of = " of FILE.py models' images" if model else ""
     group.add_argument("--resize", type=positive, metavar="N", help=f"shorter side{of}, before the crop")
     group.add_argument("--crop", type=positive, metavar="N", help=f"side of the centre crop{of}")
@@ -74,8 +76,9 @@ def add_run(parser: Parser, names: Collection[str]) -> None:
     group = parser.add_argument_group("how it runs")
     words: dict[str, tuple[str, dict[str, Any]]] = {
         "device": ("--device", {"help": "cuda, cpu ...; default: a GPU if there is one"}),
-        "precision": ("--precision", {"choices": ["fp32", "bf16", "fp16"], "default": "fp32",
-                                      "help": "of weights and activations; default: fp32"}),
+        "precision": ("--precision", {"choices": ["fp32", "bf16", "fp16", "int8", "fastest"], "default": "fp32",
+                                      "help": "of weights and activations; fastest: fp32 or bf16, by timing; "
+                                              "default: fp32"}),
         "batch_size": ("--batch-size", {"type": positive, "metavar": "N",
                                         "help": "images in one forward pass; found by timing if left out"}),
         "channels_last": ("--channels-last", {"action": argparse.BooleanOptionalAction,
@@ -114,7 +117,7 @@ def add_seed(parser: Parser, of: str = "the random signs") -> None:
 
 def add_eps(parser: Parser, *, required: bool = True, text: str = "") -> None:
     """--eps of a perturbation by frequency."""
-    text = text or "L2 norm per channel, pixels in [0, 1]: 4.0 at 32 x 32, 15.7 at 224 x 224"
+    text = text or "needed: L2 norm per channel, pixels in [0, 1], such as 4.0 at 32 x 32, 15.7 at 224 x 224"
     parser.add_argument("--eps", type=number, required=required, help=text)
 
 
@@ -133,7 +136,7 @@ def add_metrics(parser: Parser) -> None:
 def add_attack(parser: Parser) -> None:
     """--attack and its settings."""
     parser.add_argument("--attack", choices=["fgsm", "pgd"], default="pgd", help="default: pgd")
-    parser.add_argument("--eps", type=number, required=True, help="radius in pixels of [0, 1], such as 8/255")
+    parser.add_argument("--eps", type=number, required=True, help="needed: radius in pixels of [0, 1], such as 8/255")
     parser.add_argument("--norm", default="linf", choices=["linf", "l2"], help="of pgd's ball; default: linf")
     parser.add_argument("--steps", type=positive, default=10, metavar="N", help="of pgd; default: 10")
     parser.add_argument("--step", type=number, metavar="S", help="length of one of pgd; default: 2.5 eps / steps")

@@ -22,7 +22,11 @@ class BandVerb(Measure):
             help="families of masks: low, high, band, radial, radial_open, diamond, complement_...; default: low high",
         )
         parser.add_argument(
-            "--bandwidths", nargs="+", type=float, metavar="B", help="in the family's unit; default: a few"
+            "--bandwidths",
+            nargs="+",
+            type=float,
+            metavar="B",
+            help="in the family's unit; default: eighths of the plane, 0 3 7 11 ... 31 32 for low at 32 x 32",
         )
         _arguments.add_metrics(parser)
 

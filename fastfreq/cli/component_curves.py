@@ -13,7 +13,13 @@ class _ComponentCurves(Measure):
     kind = "component_curves"
 
     def add(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--radii", nargs="+", type=float, metavar="R", help="cycles per image; default: eighths")
+        parser.add_argument(
+            "--radii",
+            nargs="+",
+            type=float,
+            metavar="R",
+            help="cycles per image; default: eighths of the shorter side, 4 8 ... 28 at 32 x 32",
+        )
         parser.add_argument("--inclusive", action="store_true", help="the circle belongs to the low part")
         parser.add_argument("--clip", action="store_true", help="clip both parts to [0, 1]")
 

@@ -13,16 +13,34 @@ class _CriticalBand(Measure):
     kind = "critical_band"
 
     def add(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--bands", nargs="+", type=float, metavar="C", help="centres, cycles per image")
-        parser.add_argument("--deviations", nargs="+", type=float, metavar="S", help="standard deviations of the noise")
+        parser.add_argument(
+            "--bands",
+            nargs="+",
+            type=float,
+            metavar="C",
+            help="centres, cycles per image; default: half the shorter side and its halves, 1 2 4 8 16 at 32 x 32",
+        )
+        parser.add_argument(
+            "--deviations",
+            nargs="+",
+            type=float,
+            metavar="S",
+            help="standard deviations of the noise; default: 0.02 0.04 0.08 0.16 0.32",
+        )
         parser.add_argument("--grayscale", action="store_true", help="make the images grey")
-        parser.add_argument("--contrast", type=float, default=1.0, help="factor on departures from the mean")
-        parser.add_argument("--grey-level", type=float, metavar="M", help="in place of each image's mean")
+        parser.add_argument(
+            "--contrast", type=float, default=1.0, help="factor on departures from the mean; default: 1"
+        )
+        parser.add_argument(
+            "--grey-level", type=float, metavar="M", help="in place of each image's mean, which stays if left out"
+        )
         parser.add_argument("--chromatic", action="store_true", help="other noise in each colour channel")
         parser.add_argument("--no-clip", action="store_true", help="do not clip noisy pixels to [0, 1]")
         _arguments.add_seed(parser, "the noise")
         parser.add_argument("--criterion", type=float, default=0.5, help="accuracy at the threshold; default: 0.5")
-        parser.add_argument("--scale", default="octaves", choices=["octaves", "gain"], help="of the fit")
+        parser.add_argument(
+            "--scale", default="octaves", choices=["octaves", "gain"], help="of the fit; default: octaves"
+        )
 
     def check(self, options: argparse.Namespace) -> None:
         if not 0 < options.criterion < 1:

@@ -15,7 +15,10 @@ class _DominantFrequencies(Measure):
     def add(self, parser: argparse.ArgumentParser) -> None:
         _arguments.add_size(parser)
         parser.add_argument(
-            "--patch", type=_arguments.positive, default=1, help="width of the square of frequencies removed"
+            "--patch",
+            type=_arguments.positive,
+            default=1,
+            help="width of the square of frequencies removed; default: 1",
         )
         parser.add_argument("--share", type=float, default=0.05, help="of the cells that is outlined; default: 0.05")
 

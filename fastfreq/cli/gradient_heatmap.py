@@ -13,7 +13,11 @@ class _GradientHeatmap(Measure):
     kind = "gradient_heatmap"
 
     def add(self, parser: argparse.ArgumentParser) -> None:
-        _arguments.add_eps(parser, required=False, text="predict the error at this L2 norm per channel")
+        _arguments.add_eps(
+            parser,
+            required=False,
+            text="predict the error at this L2 norm per channel, such as 4.0 at 32 x 32; not predicted if left out",
+        )
         _arguments.add_size(parser)
         _arguments.add_seed(parser)
         parser.add_argument("--convention", default="yin2019", help="yin2019, fhmap or rai; default: yin2019")

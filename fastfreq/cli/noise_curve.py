@@ -16,7 +16,10 @@ class _NoiseCurve(BandVerb):
     def add(self, parser: argparse.ArgumentParser) -> None:
         super().add(parser)
         parser.add_argument(
-            "--norm", type=float, required=True, help="L2 norm per channel: 8.0 at 32 x 32, 56 at 224 x 224"
+            "--norm",
+            type=float,
+            required=True,
+            help="needed: L2 norm per channel, such as 8.0 at 32 x 32, 56 at 224 x 224",
         )
         parser.add_argument("--no-clip", action="store_true", help="do not clip noisy pixels to [0, 1]")
         _arguments.add_seed(parser, "the noise")

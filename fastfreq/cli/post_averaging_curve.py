@@ -13,7 +13,14 @@ class _PostAveragingCurve(Measure):
     kind = "post_averaging_curve"
 
     def add(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--radii", type=float, nargs="+", required=True, metavar="R", help="of the sphere")
+        parser.add_argument(
+            "--radii",
+            type=float,
+            nargs="+",
+            required=True,
+            metavar="R",
+            help="needed: of the sphere, L2 length over all channels, such as 1 2 4",
+        )
         _arguments.add_attack(parser)
         parser.add_argument("--adaptive", action="store_true", help="attack the averaged model, not the plain one")
         parser.add_argument("--normalised", action="store_true", help="radii count in normalised input, not in pixels")

@@ -18,9 +18,10 @@ _TOLERANCES = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}  
 class Compiled:
     """`network` through torch.compile, always called with `batch_size` images: fewer are filled up.
 
-    A second shape would be compiled anew, or for all sizes, which is slower. Constants are not frozen: it gained
-    nothing that could be measured once batch norms were folded, and a graph that holds its weights is compiled again
-    for every copy of a model.
+    A second shape would be compiled anew, or for all sizes, which is slower. Constants are not frozen: it gained less
+    than 5 % with or without folded batch norms, on AVX2 and AVX-512 (benchmarks/bench_cpu_passes.py), and a graph that
+    holds its weights is compiled again for every copy of a model. Inductor may take from its cache what it compiled for
+    another instruction set, with wrong logits: `compiled` compares them.
     """
 
     def __init__(self, network: Network, batch_size: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import platform
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from fastfreq.results.result import ImagesResult, Merger
 
-from . import folding, tuning
+from . import folding, quantized, tuning
 from .checkpoint import Checkpoint
 from .compilation import compiled
 from .contexts import undisturbed
@@ -22,7 +23,7 @@ from .images import Chunk, ImageStream
 from .measurement import Measurement
 from .memory import Graphed
 from .model_checks import judge_accuracy
-from .network import Network, NoNetwork
+from .network import FASTEST, Network, NoNetwork, Precision
 from .run import Run, RunOptions
 from .session import PEEK, Session
 
@@ -44,12 +45,13 @@ def measure(what: Measurement, model: nn.Module, images: Any, labels: Any, optio
     run = Run.of(options)
     checkpoint = Checkpoint(run.checkpoint, what.result)
     with undisturbed(what.gradients):
-        network = Network(
-            model, precision=run.precision, channels_last=run.channels_last is not False, device=run.torch_device
-        )
+        asked = "fp32" if run.precision == FASTEST else run.precision
+        network = Network(model, precision=asked, channels_last=run.channels_last is not False, device=run.torch_device)
         stream = _stream(what, images, labels, run)
         first = _first(stream)
         shape = _shape(first)
+        if run.precision == FASTEST:
+            run = _settled(network, run, first, checkpoint)
         settings = {"shape": shape, "labelled": "predicted" if stream.predicted else "given", **what.settings(shape)}
         numerics = {"precision": run.precision, "compile": run.compile, "fold_batch_norm": run.fold_batch_norm}
         with _on(network.device):
@@ -97,7 +99,8 @@ def _measure(
     try:
         _prepare(what, session, few, stream.total, checkpoint)
         details = _details(session)
-        total = None if stream.total is None else round(stream.total * what.passes(shape))
+        passes = what.passes(shape) + stream.predicted  # one more tells the classes
+        total = None if stream.total is None else round(stream.total * passes)
         merged = Merger()
         if checkpoint.before is not None:
             merged.add(checkpoint.before)
@@ -114,7 +117,7 @@ def _measure(
                 for chunk in stream.chunks(what.chunk_size(session)):
                     todo = checkpoint.left(chunk, predicted=stream.predicted)
                     if not len(todo):
-                        bar.update(round(len(chunk) * what.passes(shape)))
+                        bar.update(round(len(chunk) * passes))
                         continue
                     merged.add(_evaluate(what, session, todo, settings, details, stream.predicted))
                     if checkpoint.due():
@@ -130,6 +133,18 @@ def _measure(
     return result
 
 
+def _settled(network: Network, run: Run, first: Chunk, checkpoint: Checkpoint) -> Run:
+    """With the precision that the checkpoint has, or the faster one, in place of "fastest"."""
+    before = {} if checkpoint.before is None else checkpoint.before.details
+    found = str(before.get("precision", ""))
+    if found not in tuning.PRECISIONS:
+        with _on(network.device):
+            found = tuning.faster_precision(network, first.on(network.device, channels_last=False).images)
+    network.take_precision(found)
+    network.chosen = True
+    return dataclasses.replace(run, precision=cast(Precision, found))
+
+
 def _prepare(what: Measurement, session: Session, few: Chunk, total: int | None, checkpoint: Checkpoint) -> None:
     """Fold, cast, lay out, compile: in this order."""
     network, run = session.network, session.run
@@ -141,8 +156,12 @@ def _prepare(what: Measurement, session: Session, few: Chunk, total: int | None,
     example = network.clean_batch(few.images[:_EXAMPLE])
     if run.fold_batch_norm:
         session.notes["fold_batch_norm"] = str(folding.fold_batch_norms(network, example, layers=what.watched))
+    if run.precision == "int8":
+        quantized.check(what, network, compiled=run.compile)
+        session.notes["int8"] = quantized.quantize(network, few.images)
     what.attach(session)
-    tuning.warn_if_slower(network, few.images)
+    if not network.chosen:
+        tuning.warn_if_slower(network, few.images)
     network.cast()
     session.pace = _pace(what, session, few, total, checkpoint)
     session.batch_size = session.pace.batch_size

@@ -22,12 +22,16 @@ from .copies import private_copy
 from .model_checks import check_eval, check_inputs, logits_of
 from .pixels import split_normalization
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 # of torch's messages about sizes that do not fit
 _SHAPES = re.compile(
     r"size of tensor|shapes cannot|to have \d+ channels|expected input|must match|Sizes of|kernel size"
 )
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# int8: what goes in and comes out is float32
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32,
+}  # fmt: skip
+FASTEST = "fastest"  # "fp32" or "bf16", whichever is found by timing
 _PROBES = 3  # noise images whose logits tell one forward pass from another
 _ALONE = 1e-3  # of the largest logit: rounding, which may depend on an image's neighbours, stays below
 _PROBED = 32  # classes of them that are kept
@@ -45,19 +49,21 @@ class Network:
         channels_last: whether input and weights are laid out channels last.
         device: where it runs.
         weights: the fingerprint of the user's model.
+        chosen: whether its precision was found by timing.
     """
+
+    chosen = False
 
     def __init__(self, model: nn.Module, *, precision: str, channels_last: bool, device: torch.device | None) -> None:
         check_eval(model)
-        if precision not in get_args(Precision):
-            raise ValueError(f"expected `precision` of {list(DTYPES)}, got {precision!r}")
         net, mean, std = split_normalization(model)
         check_inputs(net)
         self.name = network_name(model)
         self.weights = fingerprint(model)
         weight = next(iter([*net.parameters(), *net.buffers()]), None)
         self.device = device or (weight.device if weight is not None else torch.device("cpu"))
-        self.precision, self.dtype = precision, DTYPES[precision]
+        self.precision, self.dtype = "fp32", torch.float32
+        self.take_precision(precision)
         self._current = torch.float32
         self._classes = 0
         self.net = private_copy(net)
@@ -70,6 +76,16 @@ class Network:
         self.lay_out(channels_last)
         self.mean = None if mean is None else mean.to(self.device, torch.float32)
         self.std = None if std is None else std.to(self.device, torch.float32)
+
+    def take_precision(self, precision: str) -> None:
+        """What `cast` brings the weights to.
+
+        Raises:
+            ValueError: another name.
+        """
+        if precision not in get_args(Precision):
+            raise ValueError(f"expected `precision` of {[*DTYPES, FASTEST]}, got {precision!r}")
+        self.precision, self.dtype = precision, DTYPES[precision]
 
     def lay_out(self, channels_last: bool) -> None:
         """Lay weights and input out channels last, or contiguous; networks without convolutions stay as they are."""

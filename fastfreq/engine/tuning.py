@@ -27,6 +27,7 @@ _FEW = 8  # images on which precisions are compared
 _SLOWER = 1.1  # times: below, noise
 _MEASURABLE = 4e-3  # seconds: shorter passes are mostly overhead
 _REMEMBERED: dict[str, tuple[int, bool, float]] = {}
+_FASTER: dict[str, str] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,31 +135,62 @@ def warn_if_slower(network: Network, example: Tensor) -> None:
     """
     if network.dtype == torch.float32 or network.device.type != "cpu":
         return
-    few = example[torch.arange(_FEW, device=example.device) % len(example)]
-    seconds = []
-    for cast in (False, True):
-        net = copy.copy(network)
-        if cast:
-            net.net = copy.deepcopy(network.net)
-            net.cast()
-        spent = []
-        try:
-            for _ in range(3):
-                batch = net.clean_batch(few)
-                start = time.perf_counter()
-                net(batch)
-                spent.append(time.perf_counter() - start)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return
-        seconds.append(min(spent[1:]) / _FEW)
+    seconds = _seconds(network, example, ("fp32", network.precision))
+    if seconds is None:
+        return
     if seconds[1] > _SLOWER * seconds[0] and _FEW * seconds[0] > _MEASURABLE:
         warnings.warn(
             f"precision={network.precision!r} takes {1e3 * seconds[1]:.3g} ms an image on this processor, 'fp32' "
             f"{1e3 * seconds[0]:.3g} ms: it has no fast instructions for it",
             stacklevel=6,
         )
+
+
+PRECISIONS = ("fp32", "bf16")
+"""That `faster_precision` chooses from: both keep the range of float32."""
+
+
+def faster_precision(network: Network, example: Tensor) -> str:
+    """What takes less: "bf16" if it is by a tenth on this machine, else "fp32"; timed once, then remembered.
+
+    Called before `Network.cast`.
+    """
+    key = "precision " + _key(network, (0, 0, 0), Run())
+    known = _FASTER.get(key) or _read().get(key)
+    if known in PRECISIONS:
+        return known
+    seconds = _seconds(network, example, PRECISIONS, rounds=6)
+    found = PRECISIONS[int(seconds is not None and _SLOWER * seconds[1] < seconds[0])]
+    _FASTER[key] = found
+    _write({key: found})
+    return found
+
+
+def _seconds(network: Network, example: Tensor, precisions: tuple[str, ...], *, rounds: int = 2) -> list[float] | None:
+    """Of one image in each precision, the least of some rounds in turn; None where a few do not fit into memory."""
+    few = example[torch.arange(_FEW, device=example.device) % len(example)]
+    networks, seconds = [], [float("inf")] * len(precisions)
+    try:
+        for precision in precisions:
+            net = copy.copy(network)
+            if precision != "fp32":
+                net.net = copy.deepcopy(network.net)
+                net.take_precision(precision)
+                net.cast()
+            networks.append(net)
+        for i in range(rounds + 1):  # the first warms up
+            for j, net in enumerate(networks):
+                batch = net.clean_batch(few)
+                _wait(net.device)
+                start = time.perf_counter()
+                net(batch)
+                _wait(net.device)
+                seconds[j] = min(seconds[j], (time.perf_counter() - start) / _FEW) if i else seconds[j]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return seconds
 
 
 def _wait(device: torch.device) -> None:
@@ -200,7 +232,11 @@ def _remembered(key: str) -> tuple[int, bool, float] | None:
 
 def _remember(key: str, found: Pace) -> None:
     _REMEMBERED[key] = (found.batch_size, found.channels_last, found.seconds)
-    kept = dict(list(_read().items())[-999:]) | {key: list(_REMEMBERED[key])}
+    _write({key: list(_REMEMBERED[key])})
+
+
+def _write(found: dict[str, Any]) -> None:
+    kept = dict(list(_read().items())[-999:]) | found
     try:
         store.write_text(_file(), json.dumps(kept))
     except OSError:  # a read-only home: timed again next time

@@ -44,12 +44,12 @@ class Top:
 
 def by_all_values(symbols: Symbols) -> Top:
     """From all singular values: the place of the largest, and one small decomposition there."""
-    values = _group_values(symbols)
+    values = group_values(symbols)
     group, row = divmod(int(values.argmax()), values.shape[1])
     return _decompose(symbols, group, symbols.frequencies[row])
 
 
-def _group_values(symbols: Symbols) -> Tensor:
+def group_values(symbols: Symbols) -> Tensor:
     """(g, f) largest value of each group at each distinct frequency."""
     if len(symbols.taps) == 1:
         return torch.from_numpy(distinct_values(symbols, "high")[:, 0].copy())[None]
@@ -57,7 +57,7 @@ def _group_values(symbols: Symbols) -> Tensor:
         lengths = row_norms(symbols.taps, symbols.offsets, symbols.frequencies, symbols.grid, descending=False)
         return lengths.T.cpu()
     gram = kernels.ConvGram(symbols.taps, symbols.offsets, grid=symbols.grid, count=len(symbols.frequencies))
-    return gram.eigenvalues(symbols.frequencies)[..., 0].cpu()
+    return gram.eigenvalues(symbols.frequencies)[..., 0].clamp_min(0).sqrt().cpu()
 
 
 def _decompose(symbols: Symbols, group: int, frequency: Tensor) -> Top:

@@ -12,18 +12,20 @@ from fastfreq_kernels._threads import split_over_threads
 from torch import Tensor
 
 _CACHED = 1 << 18  # numbers of a block of frequencies
-_TAPS = 40  # up to which a product with the waves costs less than a transform
+_FEW = 8  # times fewer frequencies than the grid has, which a transform would all compute
+_TAPS = 121  # up to which a product with the waves costs less than a transform
 
 
 def row_norms(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int], *, descending: bool) -> Tensor:
     """(f, g) lengths of the symbols of taps (g, t, a, b), a or b 1, in their precision; `descending` in each row.
 
-    Products with cosines and sines of a few taps; of more, an FFT of each group.
+    Products with cosines and sines of a few taps or at a few frequencies; else an FFT of each group.
     """
     g, t, a, b = taps.shape
     flat = taps.permute(2, 3, 1, 0).reshape(a * b, t, g).contiguous()
     out = taps.new_empty(len(frequencies), g)
-    squares = _by_products if t <= _TAPS else _by_transform
+    few = t <= _TAPS or _FEW * len(frequencies) < math.prod(grid)
+    squares = _by_products if few else _by_transform
     fill = squares(flat, offsets, frequencies, grid)
 
     def run(start: int, stop: int) -> None:

@@ -180,6 +180,11 @@ class Bottleneck(Result, kind="bottleneck"):
         return [{name: row[name] for name in names} for i, row in enumerate(rows) if i in shown]
 
     @property
+    def skipped(self) -> tuple[tuple[str, str, str], ...]:
+        """(name, kind, reason) of what has weights and is not in the result."""
+        return self.spectrum.skipped
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """What has weights and is not in the result, counted by kind and reason; normalisation aside."""
         reasons = Counter((kind, reason.partition(";")[0]) for _, kind, reason in self.spectrum.skipped)

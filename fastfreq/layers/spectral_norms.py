@@ -43,11 +43,12 @@ def spectral_norm(
     frequencies that Lanczos does not decide between get all their singular values. The result is a value that some unit
     vector attains, so never above ||A||.
 
-    "bound": never below ||A||, and at most 1.02 times it in one dimension, 1.04 in two, 1.06 in three, whatever the
-    size of the image. v^H A(theta) u is a trigonometric polynomial in each axis of theta, so on a grid of N points per
-    axis one is at least cos(pi m / 2 N) times its largest value, with m + 1 the kernel's extent in that axis (without
-    its dilation and stride); N = 8 m. All singular values there are computed, or on the layer's own grid where that is
-    no larger (then without the factor). For zero padding that bounds the layer itself. `kernels.gram_iteration` gives
+    "bound": never below ||A||, and at most 1.005 times the largest ||A(theta)|| of all real frequencies theta in one
+    dimension, 1.01 in two, 1.06 in three, whatever the size of the image. u^H A(theta) v is a trigonometric polynomial
+    in each axis of theta, so on a grid of N points per axis one is at least cos(pi m / 2 N) times its largest value,
+    with m + 1 the kernel's extent in that axis (without its dilation and stride); N = 16 m (8 m in three dimensions).
+    Most of those points are ruled out by a few coarser ones. An axis on which the layer has at most 8 m frequencies is
+    taken as it is, without the factor. For zero padding that bounds the layer itself. `kernels.gram_iteration` gives
     certified bounds of single matrices.
 
     Args:
@@ -66,9 +67,10 @@ def spectral_norm(
         ValueError, TypeError: as `singular_values`, an `rtol` outside (0, 0.1] or another `accuracy`.
 
     Source: Golub, Kahan 1965; Kuczynski, Wozniakowski 1992 on random starts; symbols as in Sedghi, Gupta, Long 2019;
-        Ehlich, Zeller 1964 on polynomials between samples. The bound by the kernel's norm as a tensor (Grishina,
-        Gorbunov, Rakhuba 2024, arXiv:2409.11859) is as independent of the image, but that norm is found by alternating
-        maximisation, from below: a local maximum gives less than ||A||.
+        Duffin, Schaeffer 1938 and Ehlich, Zeller 1964 on polynomials between samples. sqrt(h w) times the norm of the
+        kernel as a tensor (Grishina, Gorbunov, Rakhuba 2024, arXiv:2409.11859) is as independent of the image, but
+        larger, and found by alternating maximisation, from below: a local maximum gives less than ||A||. The norms of
+        the kernel as four matrices (Singla, Feizi 2021) are a bound, and larger still; benchmarks/bench_norm_bounds.py.
     """
     _check(rtol, accuracy)
     symbols = conv_symbols_of(layer, input_size=input_size, padding=padding, batch_norm=batch_norm)
@@ -140,12 +142,13 @@ def _norm_of(symbols: Symbols, rtol: float, accuracy: NormAccuracy) -> Tensor:
     # exact, and a float32 itself; weights of 1e20 or 1e-23 would leave the range
     scale = 2.0 ** -min(100, max(-100, math.frexp(largest)[1]))
     factor = 1.0
-    if accuracy == "bound":
-        symbols, factor = sampled(symbols)
     with torch.no_grad():
         fixed = taps.detach() if taps.dtype == torch.float64 else taps.detach().float()
         if accuracy == "bound" or min(taps.shape[2:]) <= _largest.DIRECT:
-            top = _largest.by_all_values(dataclasses.replace(symbols, taps=fixed.double() * scale))
+            scaled = dataclasses.replace(symbols, taps=fixed.double() * scale)
+            if accuracy == "bound":
+                scaled, factor = sampled(scaled, lambda at: _largest.group_values(at).amax(dim=0))
+            symbols, top = scaled, _largest.by_all_values(scaled)
         else:
             top = _largest.by_lanczos(dataclasses.replace(symbols, taps=fixed), scale, rtol)
         value = _rounded_up(factor * top.value / scale, symbols) if accuracy == "bound" else top.value / scale

@@ -107,6 +107,8 @@ def _section(page: Page, kind: str, shown: list[tuple[str, Any]], example: Any, 
     page.add(kinds.NOTES.get(kind, ""))
     for name, result in named.items():
         page.table(*tables.table_rows(result.summary()), title=name)
+        if left_out := getattr(result, "skipped", ()):
+            page.table(["left out", "kind", "reason"], left_out, title=f"{name}: what has weights and is not above")
     if kind == "heatmap":
         heatmaps.after(page, named, example)
 

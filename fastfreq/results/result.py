@@ -242,16 +242,22 @@ class Result:
     def __repr__(self) -> str:
         name = self.details.get("model", "")
         images = f"{self.n_images:,} images" if "image_ids" in self._folds() else ""
+        first = ", ".join(part for part in (name, images) if part)
+        lines = f"<{type(self).__name__}: {first}", f" {', '.join(self._shown())}", f" {self.headline()}>"
+        return "\n".join(line if len(line) <= _WIDTH else line[: _WIDTH - 4] + " ..." for line in lines)
+
+    def _shown(self) -> list[str]:
+        """The settings that fit into a line, those of results inside too."""
         shown = []
         for key in self._named("same"):
             value = getattr(self, key)
-            if isinstance(value, (bool, int, float, str)) or (isinstance(value, tuple) and len(str(value)) < 40):
+            if isinstance(value, Result):
+                shown += value._shown()
+            elif isinstance(value, (bool, int, float, str)) or (isinstance(value, tuple) and 2 < len(str(value)) < 40):
                 shown.append(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}")
             elif isinstance(called := getattr(value, "name", None), str):
                 shown.append(f"{key}={called}")
-        first = ", ".join(part for part in (name, images) if part)
-        lines = f"<{type(self).__name__}: {first}", f" {', '.join(shown)}", f" {self.headline()}>"
-        return "\n".join(line if len(line) <= _WIDTH else line[: _WIDTH - 4] + " ..." for line in lines)
+        return shown
 
     def _repr_html_(self) -> str:
         head, rows = tables.table_rows(self.summary()[:12])

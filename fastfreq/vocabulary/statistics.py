@@ -40,7 +40,8 @@ def wilson(successes: ArrayLike, count: ArrayLike, *, confidence: float = 0.95) 
         centre = p + z * z / (2 * n)
         half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         scale = 1 + z * z / n
-        return np.maximum((centre - half) / scale, 0.0), np.minimum((centre + half) / scale, 1.0)
+        low, high = np.maximum((centre - half) / scale, 0.0), np.minimum((centre + half) / scale, 1.0)
+    return np.where(s == 0, low * 0, low), np.where(s == n, high * 0 + 1, high)  # rounding leaves 6e-18 there
 
 
 def student_quantile(confidence: float, freedom: ArrayLike) -> FloatArray:
