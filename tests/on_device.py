@@ -1,0 +1,97 @@
+"""Every measurement on an emulated device; `test_emulated_device.py` runs this file where kernels are interpreted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.contract import subjects
+from tests.contract.conftest import quiet  # noqa: F401 - a fixture
+from tests.contract.table import TABLE, Row
+from tests.emulated_device import emulated
+
+# what a card would show and this cannot
+CANNOT = {
+    "compile": "torch.compile generates code for devices that are there",
+    "speed": "batch sizes and layouts that are timed are those of the CPU",
+    "memory": "a device's memory is the host's; tests of running out of it make networks say so",
+    "rounding": "arithmetic is the CPU's, so TF32, cuDNN's and cuFFT's rounding do not show",
+    "random numbers": "torch's generator of a device is the CPU's, another one than a card's",
+    "threads": "what one thread does is emulated; the device is not there in others",
+}
+# interpreted eigenvalue kernels take a second for twenty matrices
+SMALLER = {
+    "singular_values": {"input_size": (3, 4, 5)},
+    "bottleneck": {"input_size": (3, 4, 5)},
+}
+rows = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
+
+
+@pytest.fixture
+def log():
+    """What happens on the devices."""
+    with emulated() as log:
+        yield log
+
+
+def on(device: str, row: Row, **options):
+    """A measurement on a device; where it has no option for that, of a model and images that are there."""
+    model, images, labels = subjects.network(), subjects.images(), subjects.labels()
+    if row.name in SMALLER:
+        options, images = {**SMALLER[row.name], **options}, images[..., :4, :5]
+    if "device" not in row.cannot:
+        return row.measure(model, images, labels, device=device, **options)
+    return row.measure(model.to(device), images.to(device), labels.to(device), **options)
+
+
+# ---------------------------------------------------------------- the contract's rows
+@rows
+def test_a_second_device_gives_the_cpus_numbers(row):
+    expected = row.numbers(on("cpu", row))
+    with emulated():
+        found = row.numbers(on("cuda:1", row))
+    subjects.assert_same_outcomes(found, expected)
+
+
+@rows
+def test_models_and_images_may_be_on_a_device_already(row):
+    if row.name in SMALLER or "device" in row.cannot:
+        return
+    expected = row.numbers(row.plain())
+    with emulated():
+        data = [tensor.to("cuda:1") for tensor in (subjects.images(), subjects.labels())]
+        found = row.numbers(row.measure(subjects.network().to("cuda:1"), *data))
+    subjects.assert_same_outcomes(found, expected)
+
+
+# ---------------------------------------------------------------- the device itself
+def test_devices_do_not_mix(log):
+    here, there = torch.ones(3, device="cuda"), torch.ones(3, device="cuda:1")
+    for other in (there, torch.ones(3)):
+        with pytest.raises(RuntimeError, match="on the same device"):
+            _ = here + other
+    assert (here + torch.tensor(1.0)).device == torch.device("cuda", 0) and not log.waits
+    with pytest.raises(TypeError, match="convert cuda:1"):
+        there.numpy()
+
+
+@pytest.mark.parametrize(
+    "read", [torch.Tensor.cpu, float, bool, torch.nonzero, torch.Tensor.tolist, lambda x: x[x > 0]], ids=str
+)
+def test_what_waits_is_logged(log, read):
+    one = torch.ones(1, device="cuda")
+    assert not log.waits
+    read(one)
+    assert log.waits
+
+
+def test_a_graph_replays_what_was_done_on_its_device_alone(log):
+    held, other = torch.ones(3, device="cuda"), torch.ones(3, device="cuda:1")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        twice, _ = (held + 1).mul_(2), other.add_(1)
+        with pytest.raises(RuntimeError, match="is capturing"):
+            twice.tolist()
+    held.fill_(2)
+    graph.replay()
+    assert log.captured == [2] and twice.tolist() == [6, 6, 6] and other.tolist() == [2, 2, 2]
