@@ -7,7 +7,7 @@ import torch
 
 from tests.contract import subjects
 from tests.contract.conftest import quiet  # noqa: F401 - a fixture
-from tests.contract.table import TABLE, Row
+from tests.contract.table import BY_NAME, TABLE, Row
 from tests.emulated_device import emulated
 
 # what a card would show and this cannot
@@ -62,6 +62,29 @@ def test_models_and_images_may_be_on_a_device_already(row):
         data = [tensor.to("cuda:1") for tensor in (subjects.images(), subjects.labels())]
         found = row.numbers(row.measure(subjects.network().to("cuda:1"), *data))
     subjects.assert_same_outcomes(found, expected)
+
+
+# ---------------------------------------------------------------- arithmetic
+RUNS = [row for row in TABLE if "precision" not in row.cannot]
+
+
+@pytest.mark.parametrize("row", RUNS, ids=[row.name for row in RUNS])
+def test_tf32_is_asked_for_by_name_and_recorded(log, row):
+    seen = []
+    subjects.EVENTS.on_call = lambda: seen.append(torch.backends.cudnn.conv.fp32_precision)
+    found = on("cuda", row, precision="tf32")
+    assert seen[0] == "ieee" and seen[-1] == "tf32" and torch.backends.cudnn.conv.fp32_precision == "tf32"
+    assert "precision=tf32" in found.model.numerics and found.details["precision"] == "tf32"
+    with pytest.raises(ValueError, match="precision=fp32, precision=tf32"):
+        _ = found + on("cuda", row, first_image=100)
+
+
+def test_changes_to_the_network_are_checked_in_ieee_arithmetic(log):
+    seen = []
+    subjects.EVENTS.on_call = lambda: seen.append(torch.backends.cudnn.conv.fp32_precision)
+    on("cuda", BY_NAME["heatmap"], layers=(), clip=False, share_stem=True, fold_batch_norm=True, precision="tf32")
+    ieee = len(seen) - seen[::-1].index("ieee")
+    assert ieee >= 7 and set(seen[:ieee]) == {"ieee"} and set(seen[ieee:]) == {"tf32"}
 
 
 # ---------------------------------------------------------------- the device itself

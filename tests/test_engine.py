@@ -326,3 +326,8 @@ def test_a_file_left_by_an_earlier_process_of_this_number_is_in_nobodys_way(tmp_
     (tmp_path / name).write_text("left")
     atomic.write_text(tmp_path / "a.txt", "written")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "written")]
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="expected a GPU for precision='tf32', which 'cpu' does not have"):
+        ff.heatmap(subjects.network(), subjects.images(), subjects.labels(), precision="tf32", **SIZE)

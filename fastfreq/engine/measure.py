@@ -15,6 +15,7 @@ from tqdm import tqdm
 from fastfreq.results.result import ImagesResult, Merger
 
 from . import folding, tuning
+from .arithmetic import float32
 from .checkpoint import Checkpoint
 from .compilation import compiled
 from .contexts import undisturbed
@@ -125,6 +126,7 @@ def _measure(
                 if checkpoint.before is not result:
                     checkpoint.save(result)
     finally:
+        session.until_end.close()
         what.close()
     what.finish(result)
     return result
@@ -144,6 +146,7 @@ def _prepare(what: Measurement, session: Session, few: Chunk, total: int | None,
     what.attach(session)
     tuning.warn_if_slower(network, few.images)
     network.cast()
+    session.until_end.enter_context(float32(network.arithmetic))
     session.pace = _pace(what, session, few, total, checkpoint)
     session.batch_size = session.pace.batch_size
     network.lay_out(session.pace.channels_last)

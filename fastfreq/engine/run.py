@@ -19,7 +19,9 @@ class RunOptions(TypedDict, total=False):
     """Options of every measurement.
 
     precision: of weights and activations, "fp32" (default), "bf16" or "fp16"; batch norm keeps its float32 statistics.
-        On a CPU without instructions for it a lower precision is slower: it is timed, and a warning says so.
+        On a CPU without instructions for it a lower precision is slower: it is timed, and a warning says so. "fp32" is
+        IEEE arithmetic on every device, whatever torch's own switches say; "tf32", on a GPU alone, rounds the factors
+        of float32 products to ten bits.
     channels_last: lay out convolutional networks channels last or not; None (default) times both.
     compile: run the network through torch.compile: the first call takes seconds, so for long runs. Where it cannot be
         used, or changes logits by more than rounding, one warning says so and the network runs as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -57,6 +58,7 @@ class Session:
         batch_size: images in one forward pass; halved when memory runs out.
         pace: how it was chosen to run.
         notes: what was done to the network, for people.
+        until_end: what holds until the measurement ends.
         advance: reports forward passes to the bar.
         first_look: told once the classes of the first images as they are, their labels and how many classes there are.
     """
@@ -67,6 +69,7 @@ class Session:
         self.batch_size = 1
         self.pace = Pace(1, False, float("nan"))
         self.notes = {"compile": "False", "fold_batch_norm": "False"}
+        self.until_end = contextlib.ExitStack()
         self.advance: Callable[[int], object] = lambda _passes: None
         self.first_look: Callable[[Tensor, Tensor, int], None] | None = None
 
