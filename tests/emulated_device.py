@@ -75,9 +75,6 @@ LOG = Log()
 class OnCard(Tensor):
     """A tensor on a device. To torch's C++ it is one on the CPU without memory; `inner` has the numbers."""
 
-    inner: Tensor
-    index: int
-
     @staticmethod
     def __new__(cls, inner: Tensor, index: int) -> OnCard:
         assert not isinstance(inner, OnCard)
@@ -97,6 +94,9 @@ class OnCard(Tensor):
             if getattr(self, "_is_param", False):
                 copied._is_param = True
         return memo[id(self)]
+
+    def __repr__(self, **_: Any) -> str:
+        return f"{self.inner} on {self.device}"
 
     def numpy(self, **_: Any) -> Any:
         raise TypeError(f"can't convert {self.device} device type tensor to numpy")

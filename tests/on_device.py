@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fastfreq_kernels
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from tests.contract import subjects
 from tests.contract.conftest import quiet  # noqa: F401 - a fixture
 from tests.contract.table import BY_NAME, TABLE, Row
 from tests.emulated_device import emulated
+from tests.kernels.calls import CALLS, placed
 
 # what a card would show and this cannot
 CANNOT = {
@@ -21,8 +23,8 @@ CANNOT = {
 }
 # interpreted eigenvalue kernels take a second for twenty matrices
 SMALLER = {
-    "singular_values": {"input_size": (3, 4, 5)},
-    "bottleneck": {"input_size": (3, 4, 5)},
+    "singular_values": {"input_size": (3, 3, 3)},
+    "bottleneck": {"input_size": (3, 3, 3)},
 }
 rows = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
@@ -38,7 +40,7 @@ def on(device: str, row: Row, **options):
     """A measurement on a device; where it has no option for that, of a model and images that are there."""
     model, images, labels = subjects.network(), subjects.images(), subjects.labels()
     if row.name in SMALLER:
-        options, images = {**SMALLER[row.name], **options}, images[..., :4, :5]
+        options, images = {**SMALLER[row.name], **options}, images[..., :3, :3]
     if "device" not in row.cannot:
         return row.measure(model, images, labels, device=device, **options)
     return row.measure(model.to(device), images.to(device), labels.to(device), **options)
@@ -118,3 +120,19 @@ def test_a_graph_replays_what_was_done_on_its_device_alone(log):
     held.fill_(2)
     graph.replay()
     assert log.captured == [2] and twice.tolist() == [6, 6, 6] and other.tolist() == [2, 2, 2]
+
+
+# ---------------------------------------------------------------- kernels do not wait
+@pytest.mark.parametrize(
+    ("name", "arguments", "options"), CALLS, ids=[f"{i} {name}" for i, (name, _, _) in enumerate(CALLS)]
+)
+def test_operations_run_on_their_device_and_do_not_wait(log, name, arguments, options):
+    operation = getattr(fastfreq_kernels, name)
+    expected = operation(*arguments, **options)
+    there, settings = placed(name, arguments, options, "cuda:1")
+    operation(*there, **settings)  # tables by size of the images come from the host once
+    log.waits.clear()
+    found = operation(*there, **settings)
+    assert not log.waits and (log.launches or name == "ring_moments")
+    for one, other in zip(*(each if isinstance(each, tuple) else (each,) for each in (found, expected)), strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-4, atol=1e-5)

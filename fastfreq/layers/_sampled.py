@@ -31,9 +31,9 @@ def sampled(symbols: Symbols) -> tuple[Symbols, float]:
             factor /= math.cos(math.pi * powers / (2 * points))
     if factor == 1 and tuple(grid) == symbols.grid:
         return symbols, 1.0
-    frequencies, multiplicity, cells = distinct_frequencies(offsets.cpu(), tuple(grid))
+    frequencies, multiplicity, cells = distinct_frequencies(offsets, tuple(grid))
     return dataclasses.replace(
-        symbols, offsets=offsets, grid=tuple(grid), frequencies=frequencies.to(offsets.device),
+        symbols, offsets=offsets, grid=tuple(grid), frequencies=frequencies.to(symbols.taps.device),
         multiplicity=multiplicity, cells=cells, exact=False,
     ), factor  # fmt: skip
 
