@@ -14,7 +14,7 @@ Speed, memory, other rounding and other random numbers than the CPU's, and torch
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import inspect
 import threading
 import traceback
@@ -56,8 +56,8 @@ class Log:
     def __init__(self) -> None:
         self.waits: list[str] = []  # what made the host wait, and which line of the project asked for it
         self.launches: list[Launch] = []  # with tensors as the kernel saw them
-        self.captured: list[int] = []  # graphs, by how many operations they hold
-        self.replays = 0  # of all graphs together
+        self.captured, self.replays = list[int](), 0  # graphs, by how many operations they hold; runs of all of them
+        self.stream: _Stream | None = None  # in which graphs are captured, where no other is named
 
     def wait(self, why: str) -> None:
         """The host waits for the device."""
@@ -199,8 +199,6 @@ class _Functions(TorchFunctionMode, contextlib.ContextDecorator):
 class _Loader:
     """In place of `importlib` where a `_triton.py` is loaded: its functions make tensors on devices, too."""
 
-    util = importlib.util
-
     @staticmethod
     def import_module(name: str) -> Any:
         module = vars(importlib.import_module(name))
@@ -250,11 +248,13 @@ class _Graph:
 
 
 @contextlib.contextmanager
-def _graph(graph: _Graph, **_: Any) -> Iterator[None]:
-    """`torch.cuda.graph`."""
+def _graph(graph: _Graph, stream: _Stream | None = None, **_: Any) -> Iterator[None]:
+    """`torch.cuda.graph`: without a stream it takes one that was made on the device of the first capture."""
+    LOG.stream = LOG.stream or _Stream()
     _STATE.graph = graph
     try:
-        yield
+        with _on((stream or LOG.stream).device):
+            yield
     finally:
         _STATE.graph = None
     LOG.captured.append(len(graph.steps))

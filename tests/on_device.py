@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import fastfreq_kernels
 import pytest
 import torch
@@ -87,6 +89,62 @@ def test_changes_to_the_network_are_checked_in_ieee_arithmetic(log):
     on("cuda", BY_NAME["heatmap"], layers=(), clip=False, share_stem=True, fold_batch_norm=True, precision="tf32")
     ieee = len(seen) - seen[::-1].index("ieee")
     assert ieee >= 7 and set(seen[:ieee]) == {"ieee"} and set(seen[ieee:]) == {"tf32"}
+
+
+# ---------------------------------------------------------------- graphs
+WITHOUT_GRAPHS = {
+    "gradient_heatmap": "is differentiated",
+    "adversarial_spectrum": "is differentiated",
+    "post_averaging_curve": "is differentiated",
+    "feature_spectra": "reads every layer in one pass, and checks each",
+}
+
+
+@pytest.mark.parametrize("row", RUNS, ids=[row.name for row in RUNS])
+def test_forward_passes_come_from_graphs_of_their_own_device(log, row):
+    on("cuda:0", row)
+    first, log.captured = log.captured, []
+    on("cuda:1", row)  # torch would capture it in a stream of cuda:0
+    assert log.captured == first and all(log.captured)
+    assert bool(first) == (row.name not in WITHOUT_GRAPHS)
+
+
+STEM = {"layers": (), "clip": False, "share_stem": True}
+
+
+def test_a_shared_first_layer_leaves_the_rest_of_the_network_to_a_graph(log):
+    row = BY_NAME["heatmap"]
+    expected = row.numbers(row.plain(**STEM))
+    subjects.EVENTS.reset()
+    found = on("cuda", row, **STEM)
+    subjects.assert_same_outcomes(row.numbers(found), expected)
+    assert log.replays >= len(found.frequencies) and subjects.EVENTS.calls < 30
+
+
+def test_running_out_of_memory_lets_graphs_go_and_captures_smaller_ones(log):
+    row = BY_NAME["heatmap"]
+    expected = row.numbers(row.plain())
+    subjects.EVENTS.largest = 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = on("cuda", row, batch_size=12)
+    assert all(log.captured) and log.replays
+    subjects.assert_same_outcomes(row.numbers(found), expected)
+
+
+class Forgetful(subjects.Net):
+    """Runs on another device than it is asked to: what a graph is captured of is empty."""
+
+    def forward(self, x):
+        with torch.cuda.device("cuda:0"):
+            return super().forward(x)
+
+
+def test_an_empty_graph_is_not_believed(log):
+    row = BY_NAME["noise_curve"]
+    found = row.plain(subjects.network(Forgetful), device="cuda:1")
+    assert set(log.captured) == {1} and log.replays <= 4 * len(log.captured)  # the copy of the logits, and the check
+    subjects.assert_same_outcomes(row.numbers(found), row.numbers(row.plain()))
 
 
 # ---------------------------------------------------------------- the device itself

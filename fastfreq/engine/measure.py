@@ -21,7 +21,6 @@ from .compilation import compiled
 from .contexts import undisturbed
 from .images import Chunk, ImageStream
 from .measurement import Measurement
-from .memory import Graphed
 from .model_checks import judge_accuracy
 from .network import Network, NoNetwork
 from .run import Run, RunOptions
@@ -153,8 +152,8 @@ def _prepare(what: Measurement, session: Session, few: Chunk, total: int | None,
     if run.compile:
         session.forward = compiled(network, network.clean_batch(few.images[:_EXAMPLE]), session.batch_size)
         session.notes["compile"] = str(session.forward is not network)
-    elif network.device.type == "cuda" and not what.gradients and not what.watched:
-        session.forward = Graphed(network, network.device)
+    elif not what.gradients:
+        session.forward = session.graphed(network, beside=getattr(what, "activations", None))
     what.start(session)
 
 

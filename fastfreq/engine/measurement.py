@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from fastfreq.results.result import ImagesResult
 from fastfreq.vocabulary.metrics import Metric
 
@@ -25,6 +27,7 @@ class Measurement:
         metrics: name -> metric, where there are any besides the error.
         numerics: what rounds beyond the options of a run, such as {"share_stem": True}.
         watched: names of modules whose outputs must not change when batch norms are folded.
+        activations: what hooks leave of a forward pass; the next one may overwrite it.
     """
 
     result: ClassVar[type[ImagesResult]]
@@ -37,6 +40,7 @@ class Measurement:
     metrics: dict[str, Metric]
     numerics: dict[str, object]
     watched: tuple[str, ...] = ()
+    activations: dict[str, Tensor]
 
     def settings(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """Fields of the result that are the same for all images: what was asked for. Refuses what does not fit `shape`.

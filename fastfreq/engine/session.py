@@ -70,6 +70,7 @@ class Session:
         self.pace = Pace(1, False, float("nan"))
         self.notes = {"compile": "False", "fold_batch_norm": "False"}
         self.until_end = contextlib.ExitStack()
+        self._graphs: list[Graphed] = []
         self.advance: Callable[[int], object] = lambda _passes: None
         self.first_look: Callable[[Tensor, Tensor, int], None] | None = None
 
@@ -77,6 +78,15 @@ class Session:
     def device(self) -> torch.device:
         """Where everything happens."""
         return self.network.device
+
+    def graphed(
+        self, forward: Callable[[Tensor], Tensor], *, beside: dict[str, Tensor] | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """`forward` from CUDA graphs on a GPU, itself elsewhere; hooks in it leave tensors in `beside`."""
+        if self.device.type != "cuda":
+            return forward
+        self._graphs.append(Graphed(forward, self.device, beside))
+        return self._graphs[-1]
 
     # ---------------------------------------------------------------- the loop
     def each(
@@ -151,8 +161,8 @@ class Session:
         if self.batch_size == 1:
             raise RuntimeError("expected one image to fit in memory, it does not; use a smaller precision") from error
         self.batch_size = -(-self.batch_size // 2)
-        if isinstance(self.forward, Graphed):
-            self.forward.clear()
+        for graphed in self._graphs:
+            graphed.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
