@@ -147,6 +147,30 @@ def test_an_empty_graph_is_not_believed(log):
     subjects.assert_same_outcomes(row.numbers(found), row.numbers(row.plain()))
 
 
+# ---------------------------------------------------------------- batches
+LARGE = {
+    "heatmap": {**STEM, "frequencies": [(0, 1)]},
+    "gradient_heatmap": {"size": (1, 3), "class_maps": False},
+}  # the other two, attacks, make noise of whole images, which takes the interpreter ten seconds
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_batches_that_spare_a_cpus_cache_are_larger_on_a_device(log, name):
+    images = torch.rand(2, 3, 129, 130, generator=torch.Generator().manual_seed(0))
+    row, model, labels = BY_NAME[name], subjects.network(), torch.tensor([0, 1])
+    on_cpu, found = (row.measure(model, images, labels, device=each, **LARGE[name]) for each in ("cpu", "cuda"))
+    assert on_cpu.details["batch_size"] == "8" and found.details["batch_size"] == "64"
+
+
+def test_a_heat_map_hands_its_kernel_images_laid_out_as_its_output(log):
+    for images in (subjects.images(), subjects.pixels()):
+        log.launches.clear()
+        BY_NAME["heatmap"].measure(subjects.network(), images, subjects.labels(), device="cuda", channels_last=True)
+        perturb = [launch.arguments for launch in log.launches if launch.kernel.__name__ == "perturb_kernel"]
+        loop = [each for each in perturb if each["CHANNELS_LAST"]]
+        assert loop and all(each["DENSE"] and not each["UINT8"] for each in loop)
+
+
 # ---------------------------------------------------------------- the device itself
 def test_devices_do_not_mix(log):
     here, there = torch.ones(3, device="cuda"), torch.ones(3, device="cuda:1")

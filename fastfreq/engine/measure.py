@@ -161,7 +161,7 @@ def _pace(what: Measurement, session: Session, few: Chunk, total: int | None, ch
     """The batch size and layout: given, those of the checkpoint, the measurement's own, or timed."""
     network, run = session.network, session.run
     before = {} if checkpoint.before is None else checkpoint.before.details
-    size = run.batch_size or what.batch_size(session.shape)
+    size = run.batch_size or what.batch_size(session.shape, session.device)
     layout = run.channels_last
     if re.fullmatch(r"[1-9]\d{0,5}", str(before.get("batch_size", "")), re.ASCII):
         size = run.batch_size or int(before["batch_size"])

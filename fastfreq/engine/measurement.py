@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from fastfreq.results.result import ImagesResult
@@ -63,8 +64,8 @@ class Measurement:
     def start(self, session: Session) -> None:
         """Get ready on the network as it will run: tensors on its device."""
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
-        """Images at a time where forward passes do not decide it; None times a few."""
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
+        """Images at a time on a device, where forward passes do not decide it; None times a few."""
         return None
 
     def chunk_size(self, session: Session) -> int:

@@ -173,8 +173,8 @@ class _HeatmapMeasurement(Measurement):
             self._stem.cast(session.network.dtype)
             self._rest = session.graphed(self._stem)
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
-        if not self.share_stem:
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
+        if not self.share_stem or device.type != "cpu":
             return None
         return 128 if shape[1] * shape[2] <= 64 * 64 else 8
 
