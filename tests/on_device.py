@@ -8,6 +8,7 @@ import fastfreq_kernels
 import pytest
 import torch
 
+import fastfreq as ff
 from tests.contract import subjects
 from tests.contract.conftest import quiet  # noqa: F401 - a fixture
 from tests.contract.table import BY_NAME, TABLE, Row
@@ -169,6 +170,22 @@ def test_a_heat_map_hands_its_kernel_images_laid_out_as_its_output(log):
         perturb = [launch.arguments for launch in log.launches if launch.kernel.__name__ == "perturb_kernel"]
         loop = [each for each in perturb if each["CHANNELS_LAST"]]
         assert loop and all(each["DENSE"] and not each["UINT8"] for each in loop)
+
+
+# ---------------------------------------------------------------- augmentation
+def test_a_batch_is_augmented_in_one_launch(log):
+    augment, keys = ff.FourierAugmentation(eps=(0.1, 1.0), band=(1, 4), probability=0.7), torch.arange(6)
+    images = subjects.images()[:6]
+    expected = augment(images, keys=keys)
+    there = images.to("cuda:1")
+    augment(there, keys=keys)
+    log.launches.clear()
+    log.waits.clear()
+    found = augment(there, keys=keys)
+    assert [launch.kernel.__name__ for launch in log.launches] == ["gaussian_kernel", "waves_kernel"]
+    assert all("checks.py" in each for each in log.waits)  # that the pixels are in [0, 1]
+    assert torch.equal((found.cpu() != images).flatten(1).any(1), (expected != images).flatten(1).any(1))
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=2e-6)
 
 
 # ---------------------------------------------------------------- the device itself

@@ -18,6 +18,9 @@ def _calls():
     square = torch.randn(2, 3, 3, generator=rng)
     yield "fourier_signs", (ids, frequencies, (2, 5, 6)), {"seed": 1}
     yield "fourier_perturb", (images, frequencies, PhiloxSigns(1, ids)), {"eps": 1.0, "phase": 0.0, "clip": True}
+    yield "fourier_waves", (images, torch.tensor([[1, 2], [0, 1], [0, 3]]), torch.ones(3, 2).to(torch.int8)), {
+        "strengths": torch.ones(3).double(), "phase": 0.3, "clip": True,
+    }  # fmt: skip
     yield "gaussian_noise", (ids, (2, 5, 6)), {"seed": 1}
     yield "band_noise", (images, masks, ids), {"norm": 1.0, "seed": 1, **statistics}
     yield "filter_bands", (images, masks), {"normalise_contrast": True, **statistics}
