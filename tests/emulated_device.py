@@ -59,6 +59,8 @@ class Log:
         self.captured, self.replays = list[int](), 0  # graphs, by how many operations they hold; runs of all of them
         self.stream: _Stream | None = None  # in which graphs are captured, where no other is named
 
+    clear = __init__
+
     def wait(self, why: str) -> None:
         """The host waits for the device."""
         if _STATE.graph is not None:
@@ -94,9 +96,6 @@ class OnCard(Tensor):
             if getattr(self, "_is_param", False):
                 copied._is_param = True
         return memo[id(self)]
-
-    def __repr__(self, **_: Any) -> str:
-        return f"{self.inner} on {self.device}"
 
     def numpy(self, **_: Any) -> Any:
         raise TypeError(f"can't convert {self.device} device type tensor to numpy")
@@ -264,7 +263,7 @@ class _Stream:
     """Of a device, in which everything happens at once."""
 
     def __init__(self, device: Any = None, **_: Any) -> None:
-        self.device = _indexed("cuda" if device is None else device)
+        self.device = _indexed(device or "cuda")
 
     def wait_stream(self, other: _Stream) -> None:
         assert self.device == other.device, f"a stream of {self.device} waits for one of {other.device}"
@@ -286,7 +285,7 @@ def emulated() -> Iterator[Log]:
     there: dict[str, Any] = {
         "is_available": lambda: True, "current_device": lambda: _STATE.current, "device": _on, "Stream": _Stream,
         "stream": lambda stream: _on(stream.device), "current_stream": _Stream, "CUDAGraph": _Graph, "graph": _graph,
-        "synchronize": lambda *_: LOG.wait("synchronize"), "get_device_name": lambda *_: "emulated",
+        "synchronize": lambda at="cuda": LOG.wait(f"synchronize {_indexed(at)}"), "get_device_name": lambda *_: "emulated",
         "empty_cache": lambda: None, "manual_seed": lambda _: None, "set_rng_state": lambda *_: None,
         "get_rng_state": lambda *_: torch.empty(0),
     }  # fmt: skip
@@ -295,5 +294,5 @@ def emulated() -> Iterator[Log]:
             patch.setattr(torch.cuda, name, value)
         patch.setattr(Launch, "__call__", _launched)
         patch.setattr(_dispatch, "importlib", _Loader)
-        LOG.__init__()
+        LOG.clear()
         yield LOG

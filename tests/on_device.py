@@ -50,18 +50,32 @@ def on(device: str, row: Row, **options):
 
 
 # ---------------------------------------------------------------- the contract's rows
+WITHOUT_GRAPHS = {
+    "gradient_heatmap": "is differentiated",
+    "adversarial_spectrum": "is differentiated",
+    "post_averaging_curve": "is differentiated",
+    "feature_spectra": "reads every layer in one pass, and checks each",
+    **dict.fromkeys(("image_spectrum", "difference_spectrum"), "runs no network"),
+    **dict.fromkeys(("singular_values", "bottleneck"), "is of the weights"),
+    "downsampling": "times the networks as they are",
+}
+
+
 @rows
-def test_a_second_device_gives_the_cpus_numbers(row):
+def test_a_second_device_gives_the_cpus_numbers(row, log):
     expected = row.numbers(on("cpu", row))
-    with emulated():
-        found = row.numbers(on("cuda:1", row))
+    log.clear()
+    log.stream = torch.cuda.Stream("cuda:0")  # something was captured on the first device before
+    found = row.numbers(on("cuda:1", row))
     subjects.assert_same_outcomes(found, expected)
+    assert all(log.captured) and bool(log.replays) == (row.name not in WITHOUT_GRAPHS)
 
 
-@rows
+MOVED = [row for row in TABLE if "device" not in row.cannot]
+
+
+@pytest.mark.parametrize("row", MOVED, ids=[row.name for row in MOVED])
 def test_models_and_images_may_be_on_a_device_already(row):
-    if row.name in SMALLER or "device" in row.cannot:
-        return
     expected = row.numbers(row.plain())
     with emulated():
         data = [tensor.to("cuda:1") for tensor in (subjects.images(), subjects.labels())]
@@ -70,10 +84,7 @@ def test_models_and_images_may_be_on_a_device_already(row):
 
 
 # ---------------------------------------------------------------- arithmetic
-RUNS = [row for row in TABLE if "precision" not in row.cannot]
-
-
-@pytest.mark.parametrize("row", RUNS, ids=[row.name for row in RUNS])
+@pytest.mark.parametrize("row", [BY_NAME[name] for name in ("noise_curve", "gradient_heatmap", "corruption_report")])
 def test_tf32_is_asked_for_by_name_and_recorded(log, row):
     seen = []
     subjects.EVENTS.on_call = lambda: seen.append(torch.backends.cudnn.conv.fp32_precision)
@@ -93,23 +104,6 @@ def test_changes_to_the_network_are_checked_in_ieee_arithmetic(log):
 
 
 # ---------------------------------------------------------------- graphs
-WITHOUT_GRAPHS = {
-    "gradient_heatmap": "is differentiated",
-    "adversarial_spectrum": "is differentiated",
-    "post_averaging_curve": "is differentiated",
-    "feature_spectra": "reads every layer in one pass, and checks each",
-}
-
-
-@pytest.mark.parametrize("row", RUNS, ids=[row.name for row in RUNS])
-def test_forward_passes_come_from_graphs_of_their_own_device(log, row):
-    on("cuda:0", row)
-    first, log.captured = log.captured, []
-    on("cuda:1", row)  # torch would capture it in a stream of cuda:0
-    assert log.captured == first and all(log.captured)
-    assert bool(first) == (row.name not in WITHOUT_GRAPHS)
-
-
 STEM = {"layers": (), "clip": False, "share_stem": True}
 
 
@@ -165,11 +159,32 @@ def test_batches_that_spare_a_cpus_cache_are_larger_on_a_device(log, name):
 
 def test_a_heat_map_hands_its_kernel_images_laid_out_as_its_output(log):
     for images in (subjects.images(), subjects.pixels()):
-        log.launches.clear()
+        log.clear()
         BY_NAME["heatmap"].measure(subjects.network(), images, subjects.labels(), device="cuda", channels_last=True)
         perturb = [launch.arguments for launch in log.launches if launch.kernel.__name__ == "perturb_kernel"]
         loop = [each for each in perturb if each["CHANNELS_LAST"]]
         assert loop and all(each["DENSE"] and not each["UINT8"] for each in loop)
+
+
+# ---------------------------------------------------------------- waiting
+MORE = {  # the same with a few conditions and with more
+    "heatmap": ({"size": (3, 3)}, {"size": (3, 5)}),
+    "filter_curve": ({"bandwidths": (2,)}, {"bandwidths": (2, 3, 4)}),
+    "noise_curve": ({"bandwidths": (2,)}, {"bandwidths": (2, 3, 4)}),
+    "critical_band": ({"deviations": (0.1,)}, {"deviations": (0.1, 0.2, 0.3)}),
+    "dominant_frequencies": ({"size": (3, 3)}, {"size": (5, 5)}),
+    "component_curves": ({"radii": (2,)}, {"radii": (2, 3, 4)}),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_no_forward_pass_waits_for_the_one_before_it(log, name):
+    waits = []
+    for options in MORE[name]:
+        log.clear()
+        on("cuda", BY_NAME[name], batch_size=4, channels_last=True, **options)
+        waits.append(log.waits)
+    assert sorted(waits[0]) == sorted(waits[1])
 
 
 # ---------------------------------------------------------------- augmentation
@@ -179,8 +194,7 @@ def test_a_batch_is_augmented_in_one_launch(log):
     expected = augment(images, keys=keys)
     there = images.to("cuda:1")
     augment(there, keys=keys)
-    log.launches.clear()
-    log.waits.clear()
+    log.clear()
     found = augment(there, keys=keys)
     assert [launch.kernel.__name__ for launch in log.launches] == ["gaussian_kernel", "waves_kernel"]
     assert all("checks.py" in each for each in log.waits)  # that the pixels are in [0, 1]
@@ -230,7 +244,7 @@ def test_operations_run_on_their_device_and_do_not_wait(log, name, arguments, op
     expected = operation(*arguments, **options)
     there, settings = placed(name, arguments, options, "cuda:1")
     operation(*there, **settings)  # tables by size of the images come from the host once
-    log.waits.clear()
+    log.clear()
     found = operation(*there, **settings)
     assert not log.waits and (log.launches or name == "ring_moments")
     for one, other in zip(*(each if isinstance(each, tuple) else (each,) for each in (found, expected)), strict=True):
