@@ -285,8 +285,8 @@ def emulated() -> Iterator[Log]:
     there: dict[str, Any] = {
         "is_available": lambda: True, "current_device": lambda: _STATE.current, "device": _on, "Stream": _Stream,
         "stream": lambda stream: _on(stream.device), "current_stream": _Stream, "CUDAGraph": _Graph, "graph": _graph,
-        "synchronize": lambda at="cuda": LOG.wait(f"synchronize {_indexed(at)}"), "get_device_name": lambda *_: "emulated",
-        "empty_cache": lambda: None, "manual_seed": lambda _: None, "set_rng_state": lambda *_: None,
+        "synchronize": lambda at="cuda": LOG.wait(f"synchronize {_indexed(at)}"), "manual_seed": lambda _: None,
+        "empty_cache": lambda: None, "get_device_name": lambda *_: "emulated", "set_rng_state": lambda *_: None,
         "get_rng_state": lambda *_: torch.empty(0),
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, _Functions():
