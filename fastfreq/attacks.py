@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.engine.images import Chunk
 from fastfreq.engine.network import Network
 from fastfreq.vocabulary import checks, numbers, streams
@@ -197,7 +198,7 @@ class InPixels(nn.Module):
 
 
 def _attacked(attack: FGSM | PGD, model: nn.Module, images: Tensor, labels: Tensor, image_ids: Tensor | None) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
+    with undisturbed(gradients=True):
         network = Network(model, precision="fp32", channels_last=True, device=None)
         return attack.perturb(network, _chunk(images, labels, image_ids, network.device))
 

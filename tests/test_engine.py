@@ -345,3 +345,8 @@ def test_the_bar_counts_every_pass_and_no_more(labels, monkeypatch, tmp_path):
         run = {"progress": True, "checkpoint": tmp_path / "a.npz"}
         ff.heatmap(subjects.network(), images, taken, **SIZE, **run)
     assert [bar.n for bar in bars] == [bar.total for bar in bars] and len(bars) == 2
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="expected a GPU for precision='tf32', which 'cpu' does not have"):
+        ff.heatmap(subjects.network(), subjects.images(), subjects.labels(), precision="tf32", **SIZE)

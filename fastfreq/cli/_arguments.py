@@ -76,9 +76,9 @@ def add_run(parser: Parser, names: Collection[str]) -> None:
     group = parser.add_argument_group("how it runs")
     words: dict[str, tuple[str, dict[str, Any]]] = {
         "device": ("--device", {"help": "cuda, cpu ...; default: a GPU if there is one"}),
-        "precision": ("--precision", {"choices": ["fp32", "bf16", "fp16", "int8", "fastest"], "default": "fp32",
-                                      "help": "of weights and activations; fastest: fp32 or bf16, by timing; "
-                                              "default: fp32"}),
+        "precision": ("--precision", {"choices": ["fp32", "tf32", "bf16", "fp16", "int8", "fastest"], "default": "fp32",
+                                      "help": "of weights and activations; tf32 on GPUs alone; fastest: fp32 or "
+                                              "bf16, by timing; default: fp32"}),
         "batch_size": ("--batch-size", {"type": positive, "metavar": "N",
                                         "help": "images in one forward pass; found by timing if left out"}),
         "channels_last": ("--channels-last", {"action": argparse.BooleanOptionalAction,

@@ -12,7 +12,7 @@ from .memory import is_out_of_memory
 from .model_checks import logits_of
 from .network import Network
 
-_TOLERANCES = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of the largest logit
+_TOLERANCES = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 1e-2, "bf16": 5e-2}  # of the largest logit, by precision
 
 
 class Compiled:
@@ -63,7 +63,7 @@ def compiled(network: Network, example: Tensor, batch_size: int) -> Callable[[Te
     else:
         wanted = network(example).float()
         miss = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6))
-        allowed = _TOLERANCES[network.dtype]
+        allowed = _TOLERANCES[network.precision]
         if miss <= allowed:
             return fast
         reason = f"its logits differ by {miss:.1e} of the largest (allowed {allowed:.0e})"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from .arithmetic import float32
 from .memory import is_out_of_memory
 
 _STEADY = 1e-5  # of the largest value: by how much two passes over the same images may differ
@@ -23,6 +24,7 @@ def undisturbed(gradients: bool = False) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(float32("ieee"))
         yield
 
 

@@ -16,6 +16,7 @@ from torch.nn.utils import fusion, parametrize
 
 from fastfreq.engine.uses import LayerUses, Use
 
+from .arithmetic import float32
 from .network import Network
 
 _LAYERS: dict[type[nn.Module], str] = {
@@ -46,6 +47,7 @@ class Folded:
         return f"{len(self.folded)} of {len(self.folded) + len(self.left)}"
 
 
+@float32("ieee")
 def fold_batch_norms(network: Network, example: Tensor, *, layers: Iterable[str] = ()) -> Folded:
     """Fold every batch norm of `network` that directly follows a convolution or linear layer into it, in place.
 

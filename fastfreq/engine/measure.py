@@ -16,12 +16,12 @@ from tqdm import tqdm
 from fastfreq.results.result import ImagesResult, Merger
 
 from . import folding, quantized, tuning
+from .arithmetic import float32
 from .checkpoint import Checkpoint
 from .compilation import compiled
 from .contexts import undisturbed
 from .images import Chunk, ImageStream
 from .measurement import Measurement
-from .memory import Graphed
 from .model_checks import judge_accuracy
 from .network import FASTEST, Network, NoNetwork, Precision
 from .run import Run, RunOptions
@@ -128,6 +128,7 @@ def _measure(
                 if checkpoint.before is not result:
                     checkpoint.save(result)
     finally:
+        session.until_end.close()
         what.close()
     what.finish(result)
     return result
@@ -163,14 +164,15 @@ def _prepare(what: Measurement, session: Session, few: Chunk, total: int | None,
     if not network.chosen:
         tuning.warn_if_slower(network, few.images)
     network.cast()
+    session.until_end.enter_context(float32(network.arithmetic))
     session.pace = _pace(what, session, few, total, checkpoint)
     session.batch_size = session.pace.batch_size
     network.lay_out(session.pace.channels_last)
     if run.compile:
         session.forward = compiled(network, network.clean_batch(few.images[:_EXAMPLE]), session.batch_size)
         session.notes["compile"] = str(session.forward is not network)
-    elif network.device.type == "cuda" and not what.gradients and not what.watched:
-        session.forward = Graphed(network, network.device)
+    elif not what.gradients:
+        session.forward = session.graphed(network, beside=getattr(what, "activations", None))
     what.start(session)
 
 
@@ -178,7 +180,7 @@ def _pace(what: Measurement, session: Session, few: Chunk, total: int | None, ch
     """The batch size and layout: given, those of the checkpoint, the measurement's own, or timed."""
     network, run = session.network, session.run
     before = {} if checkpoint.before is None else checkpoint.before.details
-    size = run.batch_size or what.batch_size(session.shape)
+    size = run.batch_size or what.batch_size(session.shape, session.device)
     layout = run.channels_last
     if re.fullmatch(r"[1-9]\d{0,5}", str(before.get("batch_size", "")), re.ASCII):
         size = run.batch_size or int(before["batch_size"])

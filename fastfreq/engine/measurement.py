@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from fastfreq.results.result import ImagesResult
 from fastfreq.vocabulary.metrics import Metric
 
@@ -25,6 +28,7 @@ class Measurement:
         metrics: name -> metric, where there are any besides the error.
         numerics: what rounds beyond the options of a run, such as {"share_stem": True}.
         watched: names of modules whose outputs must not change when batch norms are folded.
+        activations: what hooks leave of a forward pass; the next one may overwrite it.
     """
 
     result: ClassVar[type[ImagesResult]]
@@ -37,6 +41,7 @@ class Measurement:
     metrics: dict[str, Metric]
     numerics: dict[str, object]
     watched: tuple[str, ...] = ()
+    activations: dict[str, Tensor]
 
     def settings(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """Fields of the result that are the same for all images: what was asked for. Refuses what does not fit `shape`.
@@ -59,8 +64,8 @@ class Measurement:
     def start(self, session: Session) -> None:
         """Get ready on the network as it will run: tensors on its device."""
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
-        """Images at a time where forward passes do not decide it; None times a few."""
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
+        """Images at a time on a device, where forward passes do not decide it; None times a few."""
         return None
 
     def chunk_size(self, session: Session) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +12,21 @@ from torch import Tensor
 
 __all__ = ["Graphed", "is_out_of_memory"]
 
+_CAPTURING = threading.Lock()  # torch allows one capture at a time in a process
+
 
 class Graphed:
     """A function of one batch, replayed from a CUDA graph that is captured once per shape.
 
-    The output is overwritten by the next call of the same shape.
+    The output, and the tensors beside it, are overwritten by the next call of the same shape.
     """
 
-    def __init__(self, forward: Callable[[Tensor], Tensor], device: torch.device) -> None:
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor], device: torch.device, beside: dict[str, Tensor] | None = None
+    ) -> None:
+        """Of `forward` on a device; hooks in it leave tensors in `beside`, which replays fill again."""
         self._forward, self._device = forward, device
+        self._beside = {} if beside is None else beside
         self._graphs: dict[tuple[int, ...], Any] = {}
 
     def clear(self) -> None:
@@ -30,41 +37,50 @@ class Graphed:
         """The function's value."""
         key = tuple(batch.shape)
         if key not in self._graphs:
-            with torch.cuda.device(self._device):
-                self._graphs[key] = _capture(self._forward, batch)
+            with _CAPTURING, torch.cuda.device(self._device):
+                self._graphs[key] = self._captured(batch)
         graph = self._graphs[key]
         if graph is None:  # this network cannot be captured
             return self._forward(batch)
-        replay, static, output = graph
+        replay, static, output, beside = graph
         static.copy_(batch)
         replay()
+        self._beside.update(beside)
         return output
 
+    def _captured(self, example: Tensor) -> Any:
+        """(replay, static input, static output, static tensors beside it), or None if it cannot be captured."""
+        static = example.clone()
+        # an empty graph gives the first answer again: only another input tells
+        inputs = (example, example.amin() + example.amax() - example.flip(-1))
+        wanted: list[list[Tensor]] = []
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._forward(static)  # lazy initialisation and autotuning happen outside the capture
+            for value in inputs:
+                output = self._forward(static.copy_(value))
+                wanted.append([each.clone() for each in (output, *self._beside.values())])
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # torch's own stream for captures is one of the device that first captured anything
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                output = self._forward(static)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            torch.cuda.synchronize()
+            return None
+        beside = dict(self._beside)
+        for value, expected in zip(inputs, wanted, strict=True):
+            for _ in range(2):  # a network that overwrites its input would give another answer
+                static.copy_(value)
+                graph.replay()
+            if not all(map(_close, (output, *beside.values()), expected)):
+                return None
+        return graph.replay, static, output, beside
 
-def _capture(function: Callable[[Tensor], Tensor], example: Tensor) -> Any:
-    """(replay, static input, static output) of `function`, or None if it cannot be captured."""
-    static = example.clone()
-    wanted = example
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):  # lazy initialisation and autotuning happen outside the capture
-            wanted = function(static.copy_(example))
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            output = function(static)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        torch.cuda.synchronize()
-        return None
-    # an empty graph, or one whose network overwrites its input, repeats the first answer or makes up others
-    for _ in range(2):
-        output.zero_()
-        static.copy_(example)
-        graph.replay()
-    if not torch.allclose(output.float(), wanted.float(), rtol=1e-2, atol=1e-2 * float(wanted.abs().max())):
-        return None
-    return graph.replay, static, output
+
+def _close(got: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(got.float(), wanted.float(), rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))

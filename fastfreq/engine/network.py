@@ -17,19 +17,20 @@ from fastfreq.results.identity import Identity
 from fastfreq.vocabulary import metrics, streams
 from fastfreq.vocabulary.metrics import Metric
 
+from .arithmetic import Float32
 from .contexts import warn_if_unsteady
 from .copies import private_copy
 from .model_checks import check_eval, check_inputs, logits_of
 from .pixels import split_normalization
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 # of torch's messages about sizes that do not fit
 _SHAPES = re.compile(
     r"size of tensor|shapes cannot|to have \d+ channels|expected input|must match|Sizes of|kernel size"
 )
 # int8: what goes in and comes out is float32
 DTYPES: dict[str, torch.dtype] = {
-    "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32,
+    "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32,
 }  # fmt: skip
 FASTEST = "fastest"  # "fp32" or "bf16", whichever is found by timing
 _PROBES = 3  # noise images whose logits tell one forward pass from another
@@ -62,6 +63,11 @@ class Network:
         self.weights = fingerprint(model)
         weight = next(iter([*net.parameters(), *net.buffers()]), None)
         self.device = device or (weight.device if weight is not None else torch.device("cpu"))
+        if precision == "tf32" and self.device.type != "cuda":
+            raise ValueError(
+                f"expected a GPU for precision='tf32', which {self.device.type!r} does not have; use 'fp32', or "
+                f"device='cuda'"
+            )
         self.precision, self.dtype = "fp32", torch.float32
         self.take_precision(precision)
         self._current = torch.float32
@@ -109,6 +115,11 @@ class Network:
         """From now on `net` is one that takes pixels in [0, 1], as float32: it normalises and casts by itself."""
         self.mean = self.std = None
         self._current = torch.float32
+
+    @property
+    def arithmetic(self) -> Float32:
+        """What float32 means in its passes once it is cast; before, it is IEEE."""
+        return "tf32" if self.precision == "tf32" else "ieee"
 
     @property
     def layout(self) -> torch.memory_format:

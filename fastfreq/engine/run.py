@@ -25,6 +25,8 @@ class RunOptions(TypedDict, total=False):
         on x86 CPUs for convolutional networks that torch.fx can trace, is two to four times faster; of the outcomes of
         two ResNets 1 to 3 % changed, every count within the 95 % interval of some hundred images. `details` says how
         many classes stay; of tens of thousands of images intervals are narrower than that.
+        "fp32" is IEEE arithmetic on every device, whatever torch's own switches say; "tf32", on a GPU alone, rounds the
+        factors of float32 products to ten bits.
     channels_last: lay out convolutional networks channels last or not; None (default) times both.
     compile: run the network through torch.compile: the first call takes seconds, so for long runs. Where it cannot be
         used, or changes logits by more than rounding, one warning says so and the network runs as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -57,6 +58,7 @@ class Session:
         batch_size: images in one forward pass; halved when memory runs out.
         pace: how it was chosen to run.
         notes: what was done to the network, for people.
+        until_end: what holds until the measurement ends.
         advance: reports forward passes to the bar.
         first_look: told once the classes of the first images as they are, their labels and how many classes there are.
     """
@@ -67,6 +69,8 @@ class Session:
         self.batch_size = 1
         self.pace = Pace(1, False, float("nan"))
         self.notes = {"compile": "False", "fold_batch_norm": "False"}
+        self.until_end = contextlib.ExitStack()
+        self._graphs: list[Graphed] = []
         self.advance: Callable[[int], object] = lambda _passes: None
         self.first_look: Callable[[Tensor, Tensor, int], None] | None = None
 
@@ -74,6 +78,15 @@ class Session:
     def device(self) -> torch.device:
         """Where everything happens."""
         return self.network.device
+
+    def graphed(
+        self, forward: Callable[[Tensor], Tensor], *, beside: dict[str, Tensor] | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """`forward` from CUDA graphs on a GPU, itself elsewhere; hooks in it leave tensors in `beside`."""
+        if self.device.type != "cuda":
+            return forward
+        self._graphs.append(Graphed(forward, self.device, beside))
+        return self._graphs[-1]
 
     # ---------------------------------------------------------------- the loop
     def each(
@@ -148,8 +161,8 @@ class Session:
         if self.batch_size == 1:
             raise RuntimeError("expected one image to fit in memory, it does not; use a smaller precision") from error
         self.batch_size = -(-self.batch_size // 2)
-        if isinstance(self.forward, Graphed):
-            self.forward.clear()
+        for graphed in self._graphs:
+            graphed.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arithmetic import float32
 from .network import Network
 
 _TOLERANCE = 1e-3  # of the largest logit, in float32: rounding stays near 1e-5, a wrong stem near 1
@@ -27,6 +28,7 @@ class SharedStem:
         ValueError: no first convolution, or replacing it does not reproduce the network; the reason is said.
     """
 
+    @float32("ieee")
     def __init__(self, network: Network, example: Tensor) -> None:
         """Find the first layer by running `example` (n, c, h, w), normalised, through `network`."""
         self._network = network

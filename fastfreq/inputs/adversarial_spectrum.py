@@ -101,8 +101,10 @@ class _Added(SpectrumMeasurement):
         """As in `Measurement`."""
         return 1 + self._attack.passes
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
-        """As in `Measurement`."""
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
+        """As in `Measurement`: a backward pass keeps all activations, which on a CPU should stay in its cache."""
+        if device.type != "cpu":
+            return None
         return 64 if shape[1] * shape[2] <= 128 * 128 else 8
 
     def evaluate(self, session: Session, chunk: Chunk) -> dict[str, Any]:

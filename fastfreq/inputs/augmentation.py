@@ -102,24 +102,20 @@ class FourierAugmentation:
             raise ValueError("expected `keys` or a `generator` to draw them from, got both")
         if keys.shape != (n,):
             raise ValueError(f"expected `keys` of shape ({n},), one per image, got {tuple(keys.shape)}")
-        frequencies, strengths, signs = self._draw(keys.to(images.device), (c, h, w))
+        frequencies, strengths, signs = self._draw(keys.to(images.device, non_blocking=True), (c, h, w))
         convention = resolve(self.convention)
         dtype = torch.float32 if images.dtype == torch.uint8 else images.dtype
-        moved = [
-            kernels.fourier_perturb(
-                images[i : i + 1],
-                frequencies[i : i + 1],
-                signs[None, i : i + 1],
-                eps=strength,
-                phase=convention.phase,
-                clip=convention.clip,
-                dtype=dtype,
-            )
-            for i, strength in enumerate(strengths)
-        ]
-        return torch.cat(moved) if moved else images.to(dtype)
+        return kernels.fourier_waves(
+            images,
+            frequencies,
+            signs,
+            strengths=strengths,
+            phase=convention.phase,
+            clip=convention.clip,
+            dtype=dtype,
+        )
 
-    def _draw(self, keys: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, list[float], Tensor]:
+    def _draw(self, keys: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """Frequency (n, 2), strength and signs (n, c) of each image; sign 0 for images that get no wave."""
         c, h, w = shape
         blocks = -(-(c + 3) // 256)  # whole groups of numbers are drawn for many images at once
@@ -127,11 +123,11 @@ class FourierAugmentation:
         uniform = kernels.gaussian_noise(keys, (16, 4, 4 * blocks), seed=0, domain=domain).flatten(1).double()
         uniform = (1 + torch.erf(uniform / math.sqrt(2))) / 2
         convention = resolve(self.convention)
-        choices, cumulated = _choices((h, w), self.band, self.spread, convention.phase_of)
-        index = torch.searchsorted(torch.from_numpy(cumulated).to(keys.device), uniform[:, 0].contiguous(), right=True)
-        frequencies = torch.from_numpy(choices).to(keys.device)[index.clamp_max(len(choices) - 1)]
+        choices, cumulated = _choices_on(keys.device, (h, w), self.band, self.spread, convention.phase_of)
+        index = torch.searchsorted(cumulated, uniform[:, 0].contiguous(), right=True)
+        frequencies = choices[index.clamp_max(len(choices) - 1)]
         low, high = self._strengths
-        strengths = (low + (high - low) * uniform[:, 1]).tolist()
+        strengths = low + (high - low) * uniform[:, 1]
         signs = torch.where(uniform[:, 3 : 3 + c] < 0.5, -1, 1).to(torch.int8)
         mode = convention.signs
         if mode == "image":
@@ -142,6 +138,18 @@ class FourierAugmentation:
 
 
 @functools.lru_cache(maxsize=32)
+def _choices_on(
+    device: torch.device,
+    shape: tuple[int, int],
+    band: tuple[float, float] | None,
+    spread: Spread,
+    phase_of: fourier.PhaseOf,
+) -> tuple[Tensor, Tensor]:
+    """`_choices`, on a device, which is waited for once."""
+    choices, cumulated = _choices(shape, band, spread, phase_of)
+    return torch.from_numpy(choices).to(device), torch.from_numpy(cumulated).to(device)
+
+
 def _choices(
     shape: tuple[int, int], band: tuple[float, float] | None, spread: Spread, phase_of: fourier.PhaseOf
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -227,7 +227,8 @@ class BandMeasurement(Measurement):
     def _distances(self, chunk: Chunk) -> ExactSum:
         """||altered - image|| of a sample, over channels, before normalisation."""
         some = chunk.part(chunk.ids % _SAMPLE == 0)
-        lengths = torch.zeros(len(self._kept), len(some) * chunk.images.shape[1], dtype=torch.float64)
+        shape = len(self._kept), len(some) * chunk.images.shape[1]
+        lengths = torch.zeros(shape, dtype=torch.float64, device=chunk.images.device)
         for row, mask in enumerate(self._kept.split(1)) if len(some) else ():
             altered = self._alter(some, mask, clip=self._clip)[0]
             lengths[row] = torch.linalg.vector_norm(altered - some.images, dim=(-2, -1)).flatten().double()

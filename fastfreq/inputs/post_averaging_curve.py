@@ -240,8 +240,10 @@ class _Averages(Measurement):
         averages = 2 + self._attack.passes * self._adaptive
         return 2 + self._attack.passes + len(self._points) * self._points[0].count * averages
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
-        """As in `Measurement`."""
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
+        """As in `Measurement`: a backward pass keeps all activations, which on a CPU should stay in its cache."""
+        if device.type != "cpu":
+            return None
         return 64 if shape[1] * shape[2] <= 128 * 128 else 8
 
     def attach(self, session: Session) -> None:

@@ -312,7 +312,7 @@ class SpectrumMeasurement(Measurement):
         """As in `Measurement`."""
         return 1
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
         """As in `Measurement`."""
         return max(1, min(1024, _CHUNK_PIXELS // math.prod(shape)))
 

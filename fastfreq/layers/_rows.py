@@ -67,7 +67,7 @@ def _by_transform(
     sides = torch.tensor(list(grid), device=flat.device)
     half = (*grid[:-1], grid[-1] // 2 + 1)
     squares = flat.new_zeros(g, math.prod(half))
-    place = _index(offsets % sides, grid)
+    place = _index(offsets.to(flat.device) % sides, grid)
     step = max(1, 8 * _CACHED // math.prod(grid))
     for first in range(0, g, step):
         part = flat[..., first : first + step]

@@ -94,7 +94,7 @@ class _Cells:
         """At the centres; what counts frequencies of the layer's own grid is not theirs."""
         return dataclasses.replace(
             self._of, offsets=self._offsets, grid=tuple(self._grid),
-            frequencies=self._centres.to(self._offsets.device), exact=False,
+            frequencies=self._centres.to(self._of.taps.device), exact=False,
         )  # fmt: skip
 
     def least(self, level: int) -> float:

@@ -14,6 +14,8 @@ from fastfreq_kernels._threads import own_threads_only
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastfreq.engine.arithmetic import float32
+
 from ._rows import row_norms
 from .symbols import Symbols
 
@@ -42,6 +44,7 @@ def check_accuracy(accuracy: str) -> Accuracy:
     return cast(Accuracy, accuracy)
 
 
+@float32("ieee")
 def distinct_values(
     symbols: Symbols, accuracy: Accuracy, progress: Progress = lambda _share: None
 ) -> NDArray[np.float64]:

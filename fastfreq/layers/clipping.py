@@ -11,6 +11,8 @@ import torch
 from fastfreq_kernels._taps import phase_tables
 from torch import Tensor, nn
 
+from fastfreq.engine.arithmetic import float32
+
 from ._weights import as_applied, detached_copy
 from .symbols import Convolution, Symbols, conv_symbols_of
 
@@ -86,6 +88,7 @@ def _of_ones(layer: Convolution) -> Convolution:
 
 
 @torch.no_grad()
+@float32("ieee")
 def _excess(symbols: Symbols, bound: float) -> tuple[Tensor, float]:
     """Change of the taps that clips all singular values, cut back to the support; and the norm before it.
 

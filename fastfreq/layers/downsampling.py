@@ -246,6 +246,6 @@ def _seconds(model: nn.Module, coarse: nn.Module, batch: Tensor, rounds: int) ->
                 start = time.perf_counter()
                 net(batch.clone())
                 if batch.is_cuda:
-                    torch.cuda.synchronize()
+                    torch.cuda.synchronize(batch.device)
                 row[column] = time.perf_counter() - start
     return times[1:]

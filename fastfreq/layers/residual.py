@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
+from fastfreq.engine.arithmetic import float32
 from fastfreq.engine.copies import TRACING, private_copy
 
 from ._latent import symbol_matrices
@@ -164,6 +165,7 @@ def _block(first: list[fx.Node], second: list[fx.Node], start: fx.Node, modules:
     )
 
 
+@float32("ieee")
 def block_spectra(block: Block) -> dict[str, LayerSingularValues]:
     """Singular values of the branch, and of the branch plus its shortcut, as linear maps on a circular grid.
 

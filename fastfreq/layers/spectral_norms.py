@@ -11,6 +11,8 @@ import torch
 from fastfreq_kernels._taps import phase_tables
 from torch import Tensor, nn
 
+from fastfreq.engine.arithmetic import float32
+
 from . import _largest
 from ._eager import outside_graphs
 from ._sampled import sampled
@@ -133,6 +135,7 @@ def _check(rtol: float, accuracy: str) -> None:
 
 
 @outside_graphs
+@float32("ieee")
 def _norm_of(symbols: Symbols, rtol: float, accuracy: NormAccuracy) -> Tensor:
     taps = symbols.taps
     lowest, highest = taps.detach().permute(0, 2, 3, 1).aminmax()  # in the order of a weight's memory

@@ -35,7 +35,7 @@ class Symbols:
     Attributes:
         taps: (g, t, a, b), output and input channels (and phases) of each group; keeps the weight's gradient. Of the
             weight's dtype where they are its entries; float64 where they are scaled or added up.
-        offsets: (t, d) int64, all different modulo the grid.
+        offsets: (t, d) int64, all different modulo the grid; on the CPU, which reads them.
         grid: (n_1 .. n_d), periodic grid of the coarser side.
         stride: (s_1 .. s_d).
         transposed: whether the finer side is the output.
@@ -267,12 +267,9 @@ def _taps(weight: Tensor, layer: Any, before: Sequence[int], grid: Sequence[int]
 
     Position dil j - p = s o + r is the offset o of phase r.
     """
-    device = weight.device
-    stride = torch.tensor(layer.stride, device=device)
-    sides = torch.tensor(grid, device=device)
-    positions = torch.cartesian_prod(*(torch.arange(k, device=device) for k in layer.kernel_size))
-    positions = positions.reshape(-1, len(grid)) * torch.tensor(layer.dilation, device=device)
-    positions = positions - torch.tensor(before, device=device)
+    stride, sides = torch.tensor(layer.stride), torch.tensor(grid)
+    positions = torch.cartesian_prod(*(torch.arange(k) for k in layer.kernel_size))
+    positions = positions.reshape(-1, len(grid)) * torch.tensor(layer.dilation) - torch.tensor(before)
     offsets, index = torch.unique(
         torch.div(positions, stride, rounding_mode="floor") % sides, dim=0, return_inverse=True
     )
@@ -284,7 +281,8 @@ def _taps(weight: Tensor, layer: Any, before: Sequence[int], grid: Sequence[int]
     flat = weight.reshape(groups, rows, columns, -1)
     if len(positions) > len(torch.unique(index * phases + phase)):
         flat = flat.double()  # sums of float32 would round
-    taps = flat.new_zeros(groups, rows, columns, len(offsets) * phases).index_add(3, index * phases + phase, flat)
+    place = (index * phases + phase).to(weight.device, non_blocking=True)
+    taps = flat.new_zeros(groups, rows, columns, len(offsets) * phases).index_add(3, place, flat)
     taps = taps.reshape(groups, rows, columns, len(offsets), phases).permute(0, 3, 1, 2, 4)
     return taps.reshape(groups, len(offsets), rows, columns * phases), offsets
 
@@ -300,14 +298,14 @@ def _symbols(
     weight: Tensor,
     input_size: tuple[int, ...],
 ) -> Symbols:
-    frequencies, multiplicity, cells = distinct_frequencies(offsets.cpu(), grid)
+    frequencies, multiplicity, cells = distinct_frequencies(offsets, grid)
     return Symbols(
         taps=taps,
-        offsets=offsets.to(taps.device),
+        offsets=offsets,
         grid=grid,
         stride=stride,
         transposed=transposed,
-        frequencies=frequencies.to(taps.device),
+        frequencies=frequencies.to(taps.device, non_blocking=True),
         multiplicity=multiplicity,
         cells=cells,
         exact=exact,

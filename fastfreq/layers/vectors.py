@@ -9,6 +9,8 @@ import fastfreq_kernels as kernels
 import torch
 from torch import Tensor, nn
 
+from fastfreq.engine.arithmetic import float32
+
 from .symbols import Symbols, conv_symbols_of
 
 _BLOCK_BYTES = 64 << 20
@@ -68,6 +70,7 @@ class SingularVectors:
         return product.reshape(len(phases), *(n * s for n, s in zip(self.grid, stride, strict=True)))
 
 
+@float32("ieee")
 def singular_vectors(
     layer: nn.Module, *, input_size: Sequence[int], k: int = 8, padding: str | None = None
 ) -> SingularVectors:

@@ -7,6 +7,7 @@ from .conv_symbols import conv_symbols
 from .dwt2 import dwt2, idwt2
 from .filter_bands import filter_bands
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
+from .fourier_waves import fourier_waves
 from .gram_iteration import gram_iteration
 from .hermitian_eigenvalues import hermitian_eigenvalues
 from .radial_power import radial_cells, radial_power, ring_moments
@@ -24,6 +25,7 @@ __all__ = [
     "filter_bands",
     "fourier_perturb",
     "fourier_signs",
+    "fourier_waves",
     "gaussian_noise",
     "gram_iteration",
     "hermitian_eigenvalues",

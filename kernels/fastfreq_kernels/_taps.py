@@ -38,8 +38,9 @@ def check_convolution(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: 
             raise ValueError(f"expected `{name}` of shape ({first}, {d}), got {tuple(table.shape)}")
         if table.dtype != torch.int64:
             raise TypeError(f"expected `{name}` of torch.int64, got {table.dtype}; use .long()")
-        if table.device != taps.device:
-            raise ValueError(f"expected `{name}` on {taps.device} as `taps`, got {table.device}")
+        if table.device != taps.device and not (name == "offsets" and table.is_cpu):
+            where = ", or on the CPU" if name == "offsets" else ""
+            raise ValueError(f"expected `{name}` on {taps.device} as `taps`{where}, got {table.device}")
 
 
 def phase_tables(
@@ -47,11 +48,14 @@ def phase_tables(
 ) -> tuple[Tensor, Tensor]:
     """(f, t) cosines and sines of 2 pi <k, offset / grid>.
 
-    The phase is reduced as an integer modulo the period, so that no frequency or offset costs accuracy.
+    The phase is reduced as an integer modulo the period, so that no frequency or offset costs accuracy. Nothing waits
+    for a GPU: that the offsets come from the host does not, either.
     """
     period = math.lcm(*grid)
-    sides = torch.tensor(list(grid), device=offsets.device)
-    k, o = (frequencies % sides) * (period // sides), offsets % sides
-    turns = (k[:, None, :] * o[None, :, :]).sum(dim=2) % period  # a sum: GPUs have no integer matrix product
-    angle = turns.to(torch.float64) * (2 * math.pi / period)
+    offsets = offsets.to(frequencies.device, non_blocking=True)
+    turns = torch.zeros(len(frequencies), len(offsets), dtype=torch.int64, device=frequencies.device)
+    for axis, side in enumerate(grid):  # GPUs have no integer matrix product
+        k, o = (frequencies[:, axis] % side) * (period // side), offsets[:, axis] % side
+        turns += k[:, None] * o[None, :]
+    angle = (turns % period).to(torch.float64) * (2 * math.pi / period)
     return angle.cos().to(dtype), angle.sin().to(dtype)

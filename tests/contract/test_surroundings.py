@@ -53,6 +53,19 @@ def test_everything_is_as_it_was_after(row, error):
     assert surroundings(model, images, labels) == before
 
 
+@rows("model", "images")
+def test_float32_is_ieee_arithmetic_whatever_the_caller_allows(row):
+    seen = set()
+    EVENTS.on_call = lambda: seen.add((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        row.plain()
+        assert torch.get_float32_matmul_precision() == "medium" and torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == {("highest", False)}
+
+
 @rows("model")
 def test_the_networks_own_error_is_not_lost(row):
     EVENTS.stop_after, EVENTS.error = 0, ZeroDivisionError

@@ -114,6 +114,7 @@ class _Baseline:
             folding.fold_batch_norms(self.network, self.network.clean_batch(noise.to(session.device)))
         self.network.cast()
         self.network.lay_out(session.network.channels_last)
+        self.forward = session.graphed(self.network)
 
 
 class _Corrupted(Measurement):
@@ -178,7 +179,7 @@ class _Corrupted(Measurement):
         found = np.zeros((2, len(chunk)), dtype=np.bool_)
         networks = [(session.network, session.forward)]
         if self._baseline is not None:
-            networks.append((self._baseline.network, self._baseline.network))
+            networks.append((self._baseline.network, self._baseline.forward))
         for row, (network, forward) in enumerate(networks):
 
             def make(part: slice, _rows: slice, _each: int, network: Network = network) -> list[Tensor]:

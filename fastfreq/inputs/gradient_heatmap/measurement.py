@@ -147,8 +147,10 @@ class _GradientMeasurement(Measurement):
         """As in `Measurement`."""
         return 1
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
         """A backward pass keeps all activations: of more images they would leave a CPU's cache."""
+        if device.type != "cpu":
+            return None
         return 64 if shape[1] * shape[2] <= 128 * 128 else 8
 
     def start(self, session: Session) -> None:

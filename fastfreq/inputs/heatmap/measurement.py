@@ -123,7 +123,7 @@ class _HeatmapMeasurement(Measurement):
         self._size, self._asked = size, frequencies
         self.metrics, self.watched = resolve_metrics(named), layers
         self.numerics = {"share_stem": share_stem}
-        self._activations: dict[str, Tensor] = {}
+        self.activations = {}
         self._hooks: list[Any] = []
         self._stem: SharedStem | None = None
 
@@ -171,9 +171,10 @@ class _HeatmapMeasurement(Measurement):
         self._oriented = torch.from_numpy(waves).to(session.device)
         if self._stem is not None:
             self._stem.cast(session.network.dtype)
+            self._rest = session.graphed(self._stem)
 
-    def batch_size(self, shape: tuple[int, int, int]) -> int | None:
-        if not self.share_stem:
+    def batch_size(self, shape: tuple[int, int, int], device: torch.device) -> int | None:
+        if not self.share_stem or device.type != "cpu":
             return None
         return 128 if shape[1] * shape[2] <= 64 * 64 else 8
 
@@ -191,7 +192,7 @@ class _HeatmapMeasurement(Measurement):
             value = output[0] if isinstance(output, (tuple, list)) else output
             if not isinstance(value, Tensor):
                 raise TypeError(f"expected layer {name!r} to return a tensor, got {type(output).__name__}")
-            self._activations[name] = value.float().clone()  # the network may go on in place
+            self.activations[name] = value.float().clone()  # the network may go on in place
 
         return keep
 
@@ -240,7 +241,7 @@ class _HeatmapMeasurement(Measurement):
             if part.start == 0:  # from the start again, after running out of memory
                 kept.update({name: [] for name in self.watched})
             for name in self.watched:
-                kept[name].append(self._activations[name])
+                kept[name].append(self.activations[name].clone())
 
         seen = session.clean(chunk, measured=self.metrics, also=keep)
         return seen, {name: torch.cat(parts) for name, parts in kept.items()}
@@ -248,7 +249,7 @@ class _HeatmapMeasurement(Measurement):
     def _changes(self, before: dict[str, Tensor], changed: Tensor) -> Take:
         def note(part: slice, rows: slice, logits: Tensor) -> None:
             for j, name in enumerate(self.watched):
-                changed[j, :, rows, part] = _change(self._activations[name], before[name][part], len(logits))
+                changed[j, :, rows, part] = _change(self.activations[name], before[name][part], len(logits))
 
         return note
 
@@ -294,7 +295,7 @@ class _HeatmapMeasurement(Measurement):
         m, c = min(len(chunk), session.batch_size), session.shape[0]
         image_bytes = chunk.images[0].numel() * session.network.dtype.itemsize
         ahead = AHEAD_BYTES * m * image_bytes // (c * stem.bytes_per_image)
-        return make, {"forward": stem, "one": True, "ahead": ahead}
+        return make, {"forward": self._rest, "one": True, "ahead": ahead}
 
     def _responses(self, session: Session, chunk: Chunk) -> Tensor:
         """The first layer's responses to the images as they are."""

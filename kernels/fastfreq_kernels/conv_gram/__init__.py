@@ -27,7 +27,7 @@ def conv_gram(
 
     Args:
         taps: (g, t, a, b) float32 or float64: groups, kernel positions, output and input channels.
-        offsets: (t, d) int64, where each tap sits, in pixels.
+        offsets: (t, d) int64, where each tap sits, in pixels; on the CPU, too, if the taps are on a GPU.
         frequencies: (f, d) int64, in cycles per grid, of any sign.
         grid: sides (n_1 .. n_d) of the periodic grid.
         backend: None chooses: the reference if a gradient is needed, else "triton" on a GPU and "cpu" on a CPU. One
@@ -54,7 +54,7 @@ class ConvGram:
     """
 
     def __init__(self, taps: Tensor, offsets: Tensor, *, grid: Sequence[int], count: int) -> None:
-        _taps.check_convolution(taps, offsets, offsets[:0], grid)
+        _taps.check_convolution(taps, offsets, offsets[:0].to(taps.device), grid)
         self.taps, self.offsets, self.grid = taps, offsets, tuple(grid)
         self._lags = None
         if taps.is_cpu and not taps.requires_grad and _cpu.autocorrelation_is_cheaper(taps, offsets, count):

@@ -17,6 +17,7 @@ No complex number and nothing else of the size of the result is ever in memory. 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -88,7 +89,7 @@ def gram_kernel(
 
 
 def gram(taps: Tensor, offsets: Tensor, frequencies: Tensor, grid: Sequence[int]) -> Tensor:
-    """(g, f, c, c) packed. Waits for the GPU once, for the offsets."""
+    """(g, f, c, c) packed. Waits for the GPU once if the offsets are there; not if they are on the CPU."""
     g, _, a, b = taps.shape
     if not _cpu.autocorrelation_is_cheaper(taps, offsets, len(frequencies)):
         return _reference.packed_gram(conv_symbols.symbols(taps, offsets, frequencies, grid))
@@ -106,6 +107,7 @@ def launches(
         return launches(out, taps.transpose(2, 3), -offsets, frequencies, grid)
     g, t, c, b = taps.shape
     pairs, starts, differences, own = _table(offsets.cpu(), grid)
+    there = functools.partial(Tensor.to, device=taps.device, non_blocking=True)
     h, f = len(differences), len(frequencies)
     lags = taps.new_empty(h, g, c, c)
     side = triton.cdiv(c, _configs.LAGS_SIDE)
@@ -113,15 +115,15 @@ def launches(
         lags_kernel,
         (h * g * side * side,),
         {
-            "out": lags, "taps": taps, "pairs": pairs.to(taps.device), "starts": starts.to(taps.device), "groups": g,
+            "out": lags, "taps": taps, "pairs": there(pairs), "starts": there(starts), "groups": g,
             "t": t, "c": c, "b": b, "stride_g": taps.stride(0), "stride_t": taps.stride(1),
             "stride_c": taps.stride(2), "stride_b": taps.stride(3),
             "SIDE": _configs.LAGS_SIDE, "DEPTH": _configs.LAGS_DEPTH,
         },
         _configs.LAGS_WARPS,
     )  # fmt: skip
-    cosines, sines = _taps.phase_tables(differences.to(taps.device), frequencies, grid, taps.dtype)
-    cosines = torch.where(own.to(taps.device), cosines / 2, cosines)
+    cosines, sines = _taps.phase_tables(differences, frequencies, grid, taps.dtype)
+    cosines = torch.where(there(own), cosines / 2, cosines)
     tile = _configs.sums_tile(c * c, taps.dtype)
     sums = Launch(
         gram_kernel,

@@ -24,7 +24,7 @@ def conv_symbols(
 
     Args:
         taps: (g, t, a, b) float32 or float64: groups, kernel positions, output and input channels.
-        offsets: (t, d) int64, where each tap sits, in pixels.
+        offsets: (t, d) int64, where each tap sits, in pixels; on the CPU, too, if the taps are on a GPU.
         frequencies: (f, d) int64, in cycles per grid, of any sign.
         grid: sides (n_1 .. n_d) of the periodic grid.
         backend: None chooses: the reference if a gradient is needed, else "triton" on a GPU and "cpu" on a CPU. One
