@@ -21,6 +21,8 @@ from fastfreq.results.folds import same
 from fastfreq.results.result import Result
 from fastfreq.vocabulary import numbers
 
+from ._products import pulled, pushed
+
 FloatArray = NDArray[np.float64]
 _HALF_WIDTH = 14.0  # of the interval, in standard deviations: the window's edge, e^-49, is below what float64 resolves
 _FLOOR = 1e-26  # share below which float64 has lost the transform to rounding
@@ -294,19 +296,16 @@ class _WindowedError:
         here = {k: p.detach() for k, p in self.parameters.items()}
         v, size = self(here).detach(), 1.0
         for _ in range(10):
-            (pulled,) = torch.func.vjp(self, here)[1](v / v.norm())
-            v = torch.func.jvp(self, (here,), (pulled,))[1].detach()
+            v = pushed(self, here, pulled(self, here, v / v.norm()))
             size = float(v.norm())
         return torch.optim.SGD(parameters, lr=0.5 / size if size > 0 and math.isfinite(size) else 1.0)
 
     def look(self, etas: FloatArray) -> tuple[float, FloatArray, FloatArray, float]:
         """(L, L+, |dL+/dt| / |dL/dt|, |grad L|): dL+/dt = 2 Re <v^, d v^/dt> above eta, along -grad L."""
         here = {k: p.detach() for k, p in self.parameters.items()}
-        v, pull, *_ = torch.func.vjp(self, here)
-        (half,) = pull(v)
-        direction = {k: -2 * g for k, g in half.items()}
-        moved = torch.func.jvp(self, (here,), (direction,))[1]
-        at, change = self.transform(v.detach()), self.transform(moved.detach())
+        v = self(here).detach()
+        direction = {k: -2 * g for k, g in pulled(self, here, v).items()}
+        at, change = self.transform(v), self.transform(pushed(self, here, direction))
         energy, rate = at.abs().square().sum(dim=-1), 2 * (at.conj() * change).real.sum(dim=-1)
         above = [self.radius > eta for eta in etas]
         total = float(rate.sum())

@@ -145,6 +145,8 @@ def linear_frequency_principle(
     y = _values("targets", targets, len(x))
     start = (np.zeros(len(x)), np.zeros(len(at))) if initial is None else initial
     before, before_at = _values("initial[0]", start[0], len(x)), _values("initial[1]", start[1], len(at))
+    if len(np.unique(x, axis=0)) < len(x):
+        raise ValueError("expected inputs of which no two are in one place, got some that are the same")
     moments = np.asarray(times, dtype=np.float64)
     if moments.ndim != 1 or not len(moments) or moments[0] < 0 or not (np.diff(moments) > 0).all():
         raise ValueError(f"expected `times` ascending from 0 on, got {times}")
@@ -197,8 +199,8 @@ def _decomposed(matrices: _Matrices, times: FloatArray) -> list[FloatArray]:
         )
     rest = basis[:, q:]
     values, vectors = np.linalg.eigh(rest.T @ matrices.inputs @ rest)
-    if len(values) and values[0] <= 1e-14 * values[-1]:
-        raise ValueError("expected inputs of which no two are in one place, got some that are (nearly) the same")
+    if len(values) and values[0] <= 1e-15 * np.abs(matrices.inputs).max():
+        raise ValueError("expected inputs further from each other: float64 cannot tell some of them apart")
     modes = rest @ vectors
     factors = [-np.expm1(-values * t) / values if math.isfinite(t) else 1 / values for t in times]
     return [(modes * factor) @ modes.T for factor in factors]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from fastfreq.results import tables
 from fastfreq.results.folds import same
 from fastfreq.results.result import Result
 from fastfreq.vocabulary import numbers, streams
+
+from ._products import pulled, pushed
 
 FloatArray = NDArray[np.float64]
 
@@ -113,12 +116,12 @@ class TangentOperator:
             own = inputs.detach().clone()  # not those of inference mode, which no gradient passes
         self._chunks = list(own.split(chunk))
         with undisturbed():
-            first = self._outputs(self._where, self._chunks[0][:1])
+            first = self._outputs(self._chunks[0][:1], self._where)
         self.samples, self.outputs = len(inputs), first.shape[1]
         self.dtype, self.device = first.dtype, first.device
         self.parameters = sum(p.numel() for p in self._where.values())
 
-    def _outputs(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    def _outputs(self, x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         found = torch.func.functional_call(self._net, parameters, (x,))
         value = found if isinstance(found, Tensor) else logits_of(found)
         if value.ndim < 1 or len(value) != len(x):
@@ -130,8 +133,7 @@ class TangentOperator:
         total: dict[str, Tensor] | None = None
         with as_written(), undisturbed(gradients=True), sdpa_kernel(SDPBackend.MATH):
             for x, part in zip(self._chunks, v.split(len(self._chunks[0])), strict=True):
-                _, pull, *_ = torch.func.vjp(lambda p, x=x: self._outputs(p, x), self._where)
-                (some,) = pull(part.to(self.dtype))
+                some = pulled(functools.partial(self._outputs, x), self._where, part.to(self.dtype))
                 total = some if total is None else {name: total[name] + some[name] for name in total}
         assert total is not None
         return total
@@ -139,7 +141,7 @@ class TangentOperator:
     def forward(self, u: dict[str, Tensor]) -> Tensor:
         """(n, outputs) J u."""
         with as_written(), undisturbed(gradients=True), sdpa_kernel(SDPBackend.MATH):
-            found = [torch.func.jvp(lambda p, x=x: self._outputs(p, x), (self._where,), (u,))[1] for x in self._chunks]
+            found = [pushed(functools.partial(self._outputs, x), self._where, u) for x in self._chunks]
         return torch.cat(found)
 
     def __call__(self, v: Tensor) -> Tensor:
