@@ -169,6 +169,8 @@ def test_derivatives_turn_the_order(order, principle):
 def test_flows_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match="expected a `transform` for 8 frequencies"):
         torus_flow(np.ones(8), transform=np.ones(9), times=[1])
+    with pytest.raises(ValueError, match="expected a `transform` of a real function"):
+        torus_flow(np.ones(8), transform=np.arange(8.0), times=[1])
     with pytest.raises(ValueError, match="expected `times` ascending"):
         torus_flow(np.ones(8), transform=np.ones(8), times=[2, 1])
     with pytest.raises(ValueError, match="an `order` of at least 0"):
@@ -234,6 +236,8 @@ def test_a_convolutional_network_in_any_layout_and_mode_of_the_caller(make_net):
     np.testing.assert_allclose(a.rates, b.rates, rtol=1e-4)
     assert a.outputs == 5 and all(torch.equal(state[k], v) for k, v in net.state_dict().items())
     assert np.isfinite(tangent_kernel_decay(net, inside, frequencies=[1], coordinates=direction).rates).all()
+    half = tangent_kernel_decay(copy.deepcopy(net).half(), x.half(), frequencies=[0, 1, 2], coordinates=direction)
+    np.testing.assert_allclose(half.rates, a.rates, rtol=0.02)
     with pytest.raises(ValueError, match="expected a model in evaluation mode"):
         tangent_kernel_decay(net.train(), x, frequencies=[0], coordinates=direction)
 

@@ -45,7 +45,8 @@ def plot_many(results: Mapping[str, HighFrequencyShare], *, stage: str = "initia
 def _curve(axes: Axes, cutoffs: np.ndarray, share: np.ndarray, i: int, label: str) -> None:
     shown = np.where(share > _LOWEST, share, np.nan)
     colour, marker = _frame.COLOURS[i % len(_frame.COLOURS)], _frame.MARKERS[i % len(_frame.MARKERS)]
-    axes.plot(cutoffs, shown, color=colour, marker=marker, markersize=4, label=label)
+    style = _frame.LINE_STYLES[i // len(_frame.COLOURS) % len(_frame.LINE_STYLES)]
+    axes.plot(cutoffs, shown, style, color=colour, marker=marker, markersize=4, label=label)
 
 
 def _dress(axes: Axes) -> None:

@@ -34,18 +34,14 @@ def fp_norm(values: ArrayLike, *, kernel: LFPKernel, period: float = 1.0) -> flo
     length = numbers.as_float("period", period)
     if not length > 0:
         raise ValueError(f"expected a `period` above 0, got {period}")
-    energy = np.square(np.abs(np.fft.fftn(given, norm="forward")))
+    energy = np.square(np.abs(np.fft.fftn(given, norm="forward"))).reshape(-1)
     axes = [np.fft.fftfreq(n, 1 / n) for n in given.shape]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, given.ndim)
-    highest = np.any(
-        [(axis == -n / 2)[grid[:, i].astype(int)] for i, (axis, n) in enumerate(zip(axes, given.shape, strict=True))],
-        axis=0,
-    )
-    energy = energy.reshape(-1)
+    highest = (2 * grid == -np.array(given.shape)).any(axis=1)  # of even sides, where k and -k are one
     if energy[highest].sum() > 1e-6 * energy[1:].sum():
         raise ValueError(
-            "expected a grid that resolves the function, a part of it stands at the largest frequency: "
-            "give more values per period"
+            "expected a grid that resolves the function, a part of it stands at the largest frequency: give more "
+            "values per period"
         )
     return math.sqrt(float((energy[1:] / kernel.gamma_squared(grid[1:] / length)).sum()))
 

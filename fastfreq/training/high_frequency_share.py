@@ -26,6 +26,7 @@ from ._products import pulled, pushed
 FloatArray = NDArray[np.float64]
 _HALF_WIDTH = 14.0  # of the interval, in standard deviations: the window's edge, e^-49, is below what float64 resolves
 _FLOOR = 1e-26  # share below which float64 has lost the transform to rounding
+_CLEARLY = 4.0  # times the residuals of the other line
 # largest k with sigma in W^(k, inf), locally; all others here are smooth
 _REGULARITY: dict[type[nn.Module], int] = {
     nn.ReLU: 1, nn.LeakyReLU: 1, nn.PReLU: 1, nn.ReLU6: 1, nn.SELU: 1, nn.Hardswish: 1, nn.Hardtanh: 1,
@@ -115,17 +116,21 @@ class HighFrequencyShare(Result, kind="high_frequency_share"):
         return -np.diff(np.log(share)) / np.diff(np.log(eta))
 
     def decay(self, stage: str = "initial") -> str:
-        """Which of eta^-m and e^(-c eta) is nearer to log share: "power law" or "super-polynomial".
+        """Whether the shares of a stage fall as a power: "power law", "super-polynomial" or "unclear".
 
-        Super-polynomial too where the share falls to rounding, or "unknown" where too little can be told.
+        Super-polynomial where the share falls to rounding, or where e^(-c eta) is far nearer to log share than eta^-m:
+        a fourth of its squared residuals. A single network's shares scatter, those with kinks most of all: look at
+        several seeds. "unknown" where too little can be told.
         """
         eta, share = self._told(stage)
         if len(eta) < np.sum(self.cutoffs > 0):
             return "super-polynomial" if np.isfinite(self.stages[stage]).all() else "unknown"
         if len(eta) < 3:
             return "unknown"
-        lines = [np.polyfit(x, np.log(share), 1, full=True)[1].sum() for x in (np.log(eta), eta)]
-        return "power law" if lines[0] <= lines[1] else "super-polynomial"
+        power, exponential = (float(np.polyfit(x, np.log(share), 1, full=True)[1].sum()) for x in (np.log(eta), eta))
+        if power <= exponential:
+            return "power law"
+        return "super-polynomial" if power > _CLEARLY * exponential else "unclear"
 
     def _told(self, stage: str) -> tuple[FloatArray, FloatArray]:
         """(cutoffs, shares) up to the first share that float64 cannot tell from rounding."""
@@ -148,7 +153,8 @@ class HighFrequencyShare(Result, kind="high_frequency_share"):
     def headline(self) -> str:
         """How the share falls at the start, and what the theory promises."""
         decay = self.decay()
-        measured = f"power law of exponent {self.exponent():.2f}" if decay == "power law" else decay
+        measured = decay if decay in ("super-polynomial", "unknown") else f"{decay} of exponent {self.exponent():.2f}"
+        measured = measured.replace("unclear", "power law or not, unclear,")
         known = not math.isnan(self.guaranteed)
         promised = "nothing known" if not known else f"every power up to {self.guaranteed:g}"
         promised = "every power" if math.isinf(self.guaranteed) else promised

@@ -30,8 +30,9 @@ class LFPKernel:
 
     In Fourier space the first two terms are gamma^2(xi), and the dynamics of the output's transform are
     d/dt F[h](xi) = -gamma^2(xi) F[(h - f) p](xi): high frequencies are slow. The two terms in the middle depend on
-    more than v and are a gradient term there; 1905.10264 leaves them out, and in one dimension with offsets they
-    are zero.
+    more than v; 1905.10264 leaves them out, and in one dimension with offsets they are zero. The second is a gradient
+    term beside gamma^2, -div(mixed / |xi|^(d+1) grad): the review arXiv 2501.09987 prints 4 pi^2 times it, which the
+    integral over neurons does not bear out.
 
     Attributes:
         dimension: d of the inputs.

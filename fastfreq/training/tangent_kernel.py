@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastfreq.engine.contexts import undisturbed
+from fastfreq.engine.contexts import callers_level, undisturbed, warn_if_unsteady
 from fastfreq.engine.copies import as_written, private_copy
 from fastfreq.engine.model_checks import check_eval, logits_of
 from fastfreq.results import tables
@@ -24,6 +24,7 @@ from fastfreq.vocabulary import numbers, streams
 from ._products import pulled, pushed
 
 FloatArray = NDArray[np.float64]
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -105,6 +106,8 @@ class TangentOperator:
             raise ValueError(f"expected a `chunk` of at least 1, got {chunk}")
         with as_written():
             self._net = private_copy(model)
+        if any(p.dtype in _HALVES for p in self._net.parameters()):
+            self._net.float()  # products of gradients leave the range of half precision
         self._net.requires_grad_(False)
         kept = {name for name, p in model.named_parameters() if p.requires_grad}
         self._where = {name: p.detach() for name, p in self._net.named_parameters() if name in kept}
@@ -114,9 +117,10 @@ class TangentOperator:
             )
         with undisturbed(gradients=True):
             own = inputs.detach().clone()  # not those of inference mode, which no gradient passes
-        self._chunks = list(own.split(chunk))
-        with undisturbed():
-            first = self._outputs(self._chunks[0][:1], self._where)
+        self._chunks = list((own.float() if own.dtype in _HALVES else own).split(chunk))
+        with as_written(), undisturbed():
+            first, again = (self._outputs(self._chunks[0][:1], self._where) for _ in range(2))
+        warn_if_unsteady(type(model).__name__, first, again, stacklevel=callers_level())
         self.samples, self.outputs = len(inputs), first.shape[1]
         self.dtype, self.device = first.dtype, first.device
         self.parameters = sum(p.numel() for p in self._where.values())
@@ -170,7 +174,7 @@ def tangent_kernel_decay(
 
     Args:
         model: any network in evaluation mode; parameters that require no gradient stand still.
-        inputs: (n, ...) of the model's type and on its device.
+        inputs: (n, ...) of the model's type and on its device; half precision is measured in float32.
         frequencies: (f,) or (f, d) in cycles per unit of the coordinates.
         coordinates: (n,) or (n, d) where inputs lie along the directions that waves run in; the inputs themselves,
             flattened, if None.

@@ -106,6 +106,8 @@ class TorusFlow(Result, kind="torus_flow"):
     def headline(self) -> str:
         """Whether low frequencies are fast."""
         radius, _ = self.by_radius()
+        if len(radius) < 2:
+            return f"loss of order {self.order:g}, one frequency"
         most = min(8.0, float(radius[-1]))
         found = self.principle(1, most)
         verb = "holds" if found == "holds" else f"is {found}"
@@ -173,9 +175,13 @@ def torus_flow(
     sigma = np.asarray(transform(frequencies) if callable(transform) else transform)
     if sigma.size != len(frequencies):
         raise ValueError(f"expected a `transform` for {len(frequencies)} frequencies, got shape {sigma.shape}")
+    rates = predicted_rates(sigma.reshape(-1), frequencies=frequencies, order=order)
+    opposite = np.roll(np.flip(rates.reshape(values.shape)), 1, axis=tuple(range(values.ndim))).reshape(-1)
+    if not np.allclose(rates, opposite, rtol=1e-6, atol=1e-12 * float(rates.max())):
+        raise ValueError("expected a `transform` of a real function, |sigma^(-k)| = |sigma^(k)|, some differ")
     return TorusFlow(
         frequencies=frequencies.astype(np.int64),
-        rates=predicted_rates(sigma.reshape(-1), frequencies=frequencies, order=order),
+        rates=rates,
         order=float(order),
         target=np.fft.fftn(values, norm="forward").reshape(-1),
         start=np.fft.fftn(start, norm="forward").reshape(-1),

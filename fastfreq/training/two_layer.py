@@ -100,7 +100,12 @@ class TwoLayerReLU(nn.Module):
     def values(self, points: ArrayLike) -> FloatArray:
         """(n,) outputs at points (n, d)."""
         with torch.no_grad():
-            return self(torch.from_numpy(check_inputs("points", points, self.weight.shape[1])))[:, 0].numpy()
+            return (
+                self(torch.from_numpy(check_inputs("points", points, self.weight.shape[1])))[:, 0]
+                .double()
+                .cpu()
+                .numpy()
+            )
 
     def kernel(self) -> LFPKernel:
         """The kernel of infinitely many such neurons, in the time of gradient descent on half the squared errors."""
@@ -148,7 +153,7 @@ class TwoLayerReLU(nn.Module):
             steps: at most.
         """
         x = check_inputs("inputs", inputs, self.weight.shape[1])
-        y = torch.from_numpy(np.asarray(targets, dtype=np.float64).reshape(len(x)))
+        y = torch.from_numpy(np.asarray(targets, dtype=np.float64).reshape(len(x))).to(self.weight)
         rate = 1 / float(np.linalg.eigvalsh(self.tangent_kernel(x, x))[-1])
         given, parameters = torch.from_numpy(x), list(self.parameters())
         loss, step = math.inf, 0
