@@ -333,6 +333,9 @@ def test_networks_that_fail_do_so(mode, steps):
     np.testing.assert_array_equal(again.errors, found.errors[:3])  # one seed, one course
     if mode == "amplitude":
         assert found.order("relative") == "holds"
+    if mode == "activation":  # gradient descent by steps of .01 on the mean square: errors fall as e^(-.02 rate t)
+        assert found.predicted_order == "reversed"
+        np.testing.assert_allclose(found.hits(), np.log(1 / 0.3) / (0.02 * found.predicted), rtol=0.35)
 
 
 @pytest.mark.slow

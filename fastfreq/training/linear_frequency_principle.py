@@ -14,7 +14,7 @@ from fastfreq.results import tables
 from fastfreq.results.folds import same
 from fastfreq.results.result import Result
 
-from .lfp_kernel import LFPKernel, check_inputs, lattice_frequencies
+from .lfp_kernel import LFPKernel, as_array, check_inputs, lattice_frequencies
 
 FloatArray = NDArray[np.float64]
 _MODES = 4096  # frequencies of a lattice whose waves are held at a time
@@ -242,7 +242,7 @@ def _on_lattice(
 
 
 def _values(name: str, values: ArrayLike, count: int) -> FloatArray:
-    given = np.asarray(values, dtype=np.float64)
+    given = as_array(values)
     if given.shape not in ((count,), (count, 1)):
         raise ValueError(f"expected `{name}` of shape ({count},), got {given.shape}")
     if not np.isfinite(given).all():
