@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -242,40 +244,42 @@ def test_a_convolutional_network_in_any_layout_and_mode_of_the_caller(make_net):
         tangent_kernel_decay(net.train(), x, frequencies=[0], coordinates=direction)
 
 
-class Straight(torch.autograd.Function):
-    """A user's own derivative, of the kind that has no forward mode."""
+class OldStyle(torch.autograd.Function):
+    """A user's own derivative, as most are written: without a forward mode, unknown to torch.func."""
 
     @staticmethod
-    def forward(x):
+    def forward(ctx, x):
+        ctx.save_for_backward(x.tanh())
         return x.tanh()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx, gradient):
         return gradient * (1 - ctx.saved_tensors[0] ** 2)
 
 
-def test_operations_without_forward_mode_are_measured_too():
-    class Net(nn.Module):
-        def __init__(self, activation):
-            super().__init__()
-            self.inner, self.head, self.activation = nn.Linear(1, 9), nn.Linear(9, 1), activation
+class Small(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.inner, self.head, self.unused = nn.Linear(1, 9), nn.Linear(9, 1), nn.Linear(3, 3)
+        self.activation = activation
 
-        def forward(self, x):
-            return self.head(self.activation(self.inner(x)))
+    def forward(self, x):
+        return {"logits": self.head(self.activation(self.inner(x)))}
 
+
+def test_users_own_derivatives_are_measured_in_several_threads():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = Net(Straight.apply).double().eval()
+        net = Small(OldStyle.apply).double().eval()
     plain = copy.deepcopy(net)
     plain.activation = torch.tanh
     x = torch.linspace(0, 1, 12).double()[:, None]
-    a, b = (tangent_kernel_decay(n, x, frequencies=[0, 1, 2], eigenvalues=3) for n in (net, plain))
-    np.testing.assert_allclose(a.alignment, b.alignment, rtol=1e-10)
-    np.testing.assert_allclose(a.eigenvalues, b.eigenvalues, rtol=1e-8)
+    with ThreadPoolExecutor(3) as pool:
+        measure = functools.partial(tangent_kernel_decay, inputs=x, frequencies=[0, 1, 2], eigenvalues=3)
+        found = list(pool.map(measure, [net, plain, net, plain]))
+    for other in found[1:]:
+        np.testing.assert_allclose(other.alignment, found[0].alignment, rtol=1e-10)
+        np.testing.assert_allclose(other.eigenvalues, found[0].eigenvalues, rtol=1e-8)
 
 
 def test_waves_on_the_circle_are_eigenfunctions_of_wide_networks():

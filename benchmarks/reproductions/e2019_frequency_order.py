@@ -67,7 +67,9 @@ def cases(seeds: list[int], steps: int | None) -> tuple[list[dict[str, Any]], li
                 row |= {"learned at": dict(zip(found.frequencies.tolist(), map(str, found.hits()), strict=True))}
                 row |= {"order": found.order(), "order of relative errors": found.order("relative")}
                 row |= {
-                    "rates of the tangent kernel at the start": found.predicted.tolist(),
+                    "rates of the tangent kernel at the start": [
+                        None if np.isnan(r) else float(r) for r in found.predicted
+                    ],
                     "they say": found.predicted_order,
                 }
                 rows.append(row)
@@ -87,7 +89,7 @@ def tangent_decays(width: int, samples: int) -> dict[str, Any]:
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     text["wide"] = {
         "rates": found.rates.tolist(), "exponent": found.exponent, "parameters": found.parameters, "samples": samples,
-        "Jacobian, MiB": round(4 * samples * found.parameters / 2**20), "memory grown by, MiB": round(grown),
+        "Jacobian, MiB": round(4 * samples * found.parameters / 2**20, 3), "memory grown by, MiB": round(grown),
         "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
     print(text["wide"], flush=True)
@@ -100,7 +102,7 @@ def tangent_decays(width: int, samples: int) -> dict[str, Any]:
     for name in ("natural", "adversarial"):
         start = time.perf_counter()
         found = tangent_kernel_decay(
-            demo.load_network(name), images[:few], frequencies=range(7), coordinates=along[:few]
+            demo.load_network(name), images[:few], frequencies=range(min(7, few // 4)), coordinates=along[:few]
         )
         text[f"digits, {name}"] = {
             "rates": found.rates.tolist(), "alignment": found.alignment.tolist(), "parameters": found.parameters,

@@ -5,21 +5,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import threading
 import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Parameters = dict[str, Tensor]
+Function = Callable[[Parameters], Tensor]
+_FORWARD = threading.Lock()  # the level of forward-mode derivatives is the process's, not the thread's
+_NO_FORWARD = ("forward AD", "forward mode AD", "forward-mode", "jvp")  # in what torch says of operations without
 
 
-def pulled(function: Callable[[Parameters], Tensor], here: Parameters, v: Tensor) -> Parameters:
-    """J^T v, with J the Jacobian of `function` at `here`."""
-    return torch.func.vjp(function, here)[1](v)[0]
+def pulled(function: Function, here: Parameters, v: Tensor) -> Parameters:
+    """J^T v, with J the Jacobian of `function` at `here`. Plain autograd: users' own derivatives work in it too."""
+    with torch.enable_grad():
+        leaves = {name: value.detach().requires_grad_() for name, value in here.items()}
+        found = torch.autograd.grad(function(leaves), list(leaves.values()), v, materialize_grads=True)
+    return dict(zip(here, found, strict=True))
 
 
-def pushed(function: Callable[[Parameters], Tensor], here: Parameters, u: Parameters) -> Tensor:
+def pushed(function: Function, here: Parameters, u: Parameters) -> Tensor:
     """J u: by forward-mode derivatives, or where an operation has none as the derivative of J^T w by w, which is exact.
 
     Raises:
@@ -27,12 +35,20 @@ def pushed(function: Callable[[Parameters], Tensor], here: Parameters, u: Parame
     """
     _load_forward_mode()
     try:
-        return torch.func.jvp(function, (here,), (u,))[1].detach()
+        with _FORWARD, forward_ad.dual_level(), torch.no_grad():
+            dual = {name: forward_ad.make_dual(value.detach(), u[name]) for name, value in here.items()}
+            value, tangent = forward_ad.unpack_dual(function(dual))
+            return torch.zeros_like(value) if tangent is None else tangent.detach().clone()
     except (NotImplementedError, RuntimeError) as error:
-        if not any(word in str(error) for word in ("forward AD", "forward-mode", "jvp", "setup_context")):
+        if not any(words in str(error) for words in _NO_FORWARD):
             raise
-    value, pull, *_ = torch.func.vjp(function, here)
-    return torch.func.vjp(lambda w: pull(w)[0], torch.zeros_like(value))[1](u)[0].detach()
+    with torch.enable_grad():
+        leaves = {name: value.detach().requires_grad_() for name, value in here.items()}
+        value = function(leaves)
+        w = torch.zeros_like(value).requires_grad_()
+        back = torch.autograd.grad(value, list(leaves.values()), w, create_graph=True, materialize_grads=True)
+        inner = torch.stack([(g * u[name]).sum() for name, g in zip(here, back, strict=True)]).sum()
+        return torch.autograd.grad(inner, w, materialize_grads=True)[0].detach()
 
 
 @functools.cache

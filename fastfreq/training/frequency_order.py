@@ -102,7 +102,7 @@ def frequency_order(mode: Mode, *, fails: bool = False, seed: int = 0, steps: in
     - "derivative_loss" (i): a tanh network under the loss of order 0; fails: of order 2, on second derivatives. The
       tangent kernel at the start alone would not turn the order yet; with Adam, and a kernel that changes, it turns.
       `torus_flow` has the case in which |k|^(2 s) |sigma^(k)|^2 itself rises, without a network.
-    - "activation" (ii): a network of sin(omega w.x + b) with omega = 2.5; fails: 7, whose |sigma^(k)| rises up to k = 7.
+    - "activation" (ii): a network of sin(omega w.x + b), omega = 2.5; fails: 7, whose |sigma^(k)| rises up to k = 7.
     - "density" (iii): features with a kernel 1 / (1 + k^2) and data spread evenly; fails: data of which nearly all lie
       where the target has its high frequency. Waves are no eigenfunctions then; the order of eigenfunctions stays.
     - "feature_learning" (iv): f(x) = sum_k u_k v_k phi_k(x) from large weights, which hardly move; fails: from small
