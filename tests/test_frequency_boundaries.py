@@ -283,10 +283,10 @@ def test_users_own_derivatives_are_measured_in_several_threads():
 
 
 def test_waves_on_the_circle_are_eigenfunctions_of_wide_networks():
-    net = TwoLayerReLU(20_000, dimension=2, reach=2.0).eval()
+    net = TwoLayerReLU(8000, dimension=2, reach=2.0).eval()
     angle = np.arange(48) * 2 * np.pi / 48
     circle = torch.from_numpy(np.stack([np.cos(angle), np.sin(angle)], axis=1))
-    found = tangent_kernel_decay(net, circle, frequencies=range(6), coordinates=angle / (2 * np.pi), eigenvalues=5)
+    found = tangent_kernel_decay(net, circle, frequencies=range(4), coordinates=angle / (2 * np.pi), eigenvalues=5)
     assert (found.alignment > 0.9).all() and (np.diff(found.rates) < 0).all()
     assert found.eigen_frequencies.tolist() == [0, 1, 1, 2, 2] and (found.eigen_shares > 0.95).all()
     phi = np.cos(3 * angle) / np.linalg.norm(np.cos(3 * angle))

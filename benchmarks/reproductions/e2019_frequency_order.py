@@ -59,9 +59,7 @@ def cases(seeds: list[int], steps: int | None) -> tuple[list[dict[str, Any]], li
         for fails in (False, True):
             exact = mode == "density"
             for seed in seeds[: 1 if exact else None]:
-                found = frequency_order(
-                    mode, fails=fails, seed=seed, steps=None if exact or mode == "feature_learning" else steps
-                )
+                found = frequency_order(mode, fails=fails, seed=seed, steps=None if exact else steps)
                 shown += [found] if seed == seeds[0] else []
                 row: dict[str, Any] = {"mode": mode, "case": found.case, "seed": None if exact else seed}
                 row |= {"learned at": dict(zip(found.frequencies.tolist(), map(str, found.hits()), strict=True))}
