@@ -27,6 +27,9 @@ def plot(result: TorusFlow, *, ax: Axes | None = None) -> Figure:
     rates.loglog(radius[seen], mean[seen], "o-", color=_frame.COLOURS[0], markersize=3)
     rates.set_xlabel("|k|")
     rates.set_ylabel("rate of decay")
+    positive = result.times[result.times > 0]
+    wide = len(positive) > 1 and bool(positive[-1] > 50 * positive[0])
+    shown = result.times > 0 if wide else np.ones(len(result.times), dtype=bool)
     size = np.linalg.norm(result.frequencies, axis=1)
     half = result.frequencies @ np.array([1e6**i for i in range(result.frequencies.shape[1])]) >= 0  # one of k and -k
     energy = np.where(half & (size > 0), np.abs(result.target), 0.0)
@@ -36,13 +39,12 @@ def plot(result: TorusFlow, *, ax: Axes | None = None) -> Figure:
         chosen, matplotlib.colormaps[_frame.SEQUENTIAL](np.linspace(0, 0.85, len(chosen))), strict=True
     ):
         label = ", ".join(map(str, result.frequencies[i]))
-        errors.plot(result.times, result.errors[:, i], color=colour, label=f"k = {label}")
+        errors.plot(result.times[shown], result.errors[shown, i], color=colour, label=f"k = {label}")
     errors.set_xlabel("time")
     errors.set_ylabel("relative error")
     errors.set_yscale("log")
     errors.set_ylim(1e-6, 2 * max(1.0, *(float(result.errors[:, i].max()) for i in chosen)) if chosen else 2.0)
-    positive = result.times[result.times > 0]
-    if len(positive) > 1 and positive[-1] > 50 * positive[0]:
+    if wide:
         errors.set_xscale("log")
     if chosen:
         errors.legend(fontsize=8, frameon=False)
