@@ -23,7 +23,15 @@ from tests.contract.table import BY_NAME
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "numba", "matplotlib", "triton", "timm", "torchvision", "PIL", "pandas", "scipy", "sklearn"}
 # kinds that no measurement of images or of a model makes by itself
-PARTS = {"layer_singular_values": "one layer of singular_values", "latent_edit": "what one edit made of a few images"}
+PARTS = {
+    "layer_singular_values": "one layer of singular_values",
+    "latent_edit": "what one edit made of a few images",
+    "linear_frequency_principle": "a prediction from weights' statistics, of functions of few variables",
+    "high_frequency_share": "of functions of few variables",
+    "torus_flow": "of functions on the torus, without a model",
+    "tangent_kernel_decay": "of any network at a few inputs, whatever they are",
+    "frequency_order": "of networks of its own",
+}
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -123,7 +131,8 @@ def test_everything_by_kind_is_of_a_kind():
 # ---------------------------------------------------------------- the public surface
 def public() -> dict[str, object]:
     found = {name: getattr(ff, name) for name in ff.__all__}
-    return found | {f"layers.{name}": getattr(ff.layers, name) for name in ff.layers.__all__}
+    found |= {f"layers.{name}": getattr(ff.layers, name) for name in ff.layers.__all__}
+    return found | {f"training.{name}": getattr(ff.training, name) for name in ff.training.__all__}
 
 
 def test_no_call_has_more_than_twelve_parameters():

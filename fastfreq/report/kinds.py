@@ -22,6 +22,11 @@ TITLES = {
     "bottleneck": "What layers keep",
     "latent_edit": "Edited at a hidden layer",
     "downsampling": "Coarser grids",
+    "linear_frequency_principle": "What a wide network makes of samples",
+    "high_frequency_share": "What high frequencies have of the progress",
+    "torus_flow": "Rates of decay on the torus",
+    "tangent_kernel_decay": "How fast each frequency is forgotten",
+    "frequency_order": "In which order frequencies are learned",
 }
 
 # kinds whose plots take several results of one model under one name
@@ -134,6 +139,33 @@ through them say the same. Above: the share of each layer's output that is lost 
 allowed. Below: the side of the layer's grid now, and of the smallest that holds the allowed share by its frequencies.
 Layers that stay below the allowed line, and for which it saves work, were changed all at once; the caption has the
 accuracy on the same images before and after, with 95 % intervals, and the time.</p>
+""",
+    "linear_frequency_principle": """
+<p>A wide network of two layers that is trained on a few samples has many ways to connect them. It takes the one that
+needs least of the high frequencies, and that one can be computed from the sizes of its weights before training. Where
+inner weights and outer ones are large together the curve is made of straight lines, else it bends like a drawn
+spline.</p>
+""",
+    "high_frequency_share": """
+<p>Of each step that lowers the loss, the share that lies above a frequency, at the start, until the loss has halved,
+and at the end. A straight line in this picture is a power of the frequency, as networks with kinks (ReLU) have it;
+smooth activations bend down below every line. In all of them high frequencies take little part.</p>
+""",
+    "torus_flow": """
+<p>The error at each frequency falls as an exponential of its own. Rates that fall with frequency are the frequency
+principle: low ones first. A loss on derivatives multiplies rates by powers of the frequency, and with enough of them
+the order turns round.</p>
+""",
+    "tangent_kernel_decay": """
+<p>At which rate the network, where it stands now, would forget an error that is a wave of each frequency. The second
+curve says how far the wave decays alone: at 1 it is an eigenfunction, below it drags others along. Rates are of small
+steps of plain gradient descent.</p>
+""",
+    "frequency_order": """
+<p>The error at each frequency of a target over training; the dashed line is the error at which it counts as learned.
+Low frequencies come first in most settings, and do not under a loss on derivatives, with oscillating activations, data
+that crowd in one place, weights that have to grow first, or when absolute errors are compared of amplitudes that
+differ.</p>
 """,
 }
 NOTES["layer_singular_values"] = NOTES["singular_values"]

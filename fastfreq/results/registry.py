@@ -46,6 +46,11 @@ KINDS = (
     Kind("bottleneck", "fastfreq.layers.bottleneck", ("bottleneck",)),
     Kind("latent_edit", "fastfreq.layers.latent_edit", ("latent_edit",)),
     Kind("downsampling", "fastfreq.layers.downsampling", ("downsampling",)),
+    Kind("linear_frequency_principle", "fastfreq.training.linear_frequency_principle"),
+    Kind("high_frequency_share", "fastfreq.training.high_frequency_share"),
+    Kind("torus_flow", "fastfreq.training.torus_flow"),
+    Kind("tangent_kernel_decay", "fastfreq.training.tangent_kernel"),
+    Kind("frequency_order", "fastfreq.training.frequency_order"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _CLASSES: dict[str, Any] = {}

@@ -1,1 +1,23 @@
 """Which frequencies a network learns first."""
+
+from .fp_norm import fp_norm, generalization_bound
+from .frequency_order import frequency_order
+from .high_frequency_share import high_frequency_share
+from .lfp_kernel import LFPKernel
+from .linear_frequency_principle import linear_frequency_principle
+from .tangent_kernel import tangent_kernel_decay
+from .torus_flow import predicted_rates, torus_flow
+from .two_layer import TwoLayerReLU
+
+__all__ = [
+    "LFPKernel",
+    "TwoLayerReLU",
+    "fp_norm",
+    "frequency_order",
+    "generalization_bound",
+    "high_frequency_share",
+    "linear_frequency_principle",
+    "predicted_rates",
+    "tangent_kernel_decay",
+    "torus_flow",
+]

@@ -22,6 +22,8 @@ DOMAINS: Mapping[str, int] = MappingProxyType(
         "probes": 9,  # inputs and start vectors of the toolkit's own checks and iterations
         "training": 16,
         "features": 17,
+        "two_layer": 24,  # parameters of the networks of the linear frequency principle
+        "frequency_order": 25,  # weights of the networks of the frequency principle
     }
 )
 

@@ -1,0 +1,346 @@
+"""How much of the decrease of the loss high frequencies carry, stage by stage of training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from fastfreq.engine.contexts import callers_level, undisturbed
+from fastfreq.engine.copies import as_written, private_copy
+from fastfreq.engine.model_checks import check_inputs as check_network
+from fastfreq.results import tables
+from fastfreq.results.folds import same
+from fastfreq.results.result import Result
+from fastfreq.vocabulary import numbers
+
+from ._products import pulled, pushed
+
+FloatArray = NDArray[np.float64]
+_HALF_WIDTH = 14.0  # of the interval, in standard deviations: the window's edge, e^-49, is below what float64 resolves
+_FLOOR = 1e-26  # share below which float64 has lost the transform to rounding
+_CLEARLY = 4.0  # times the residuals of the other line
+# largest k with sigma in W^(k, inf), locally; all others here are smooth
+_REGULARITY: dict[type[nn.Module], int] = {
+    nn.ReLU: 1, nn.LeakyReLU: 1, nn.PReLU: 1, nn.ReLU6: 1, nn.SELU: 1, nn.Hardswish: 1, nn.Hardtanh: 1,
+    nn.Hardsigmoid: 1, nn.Hardshrink: 0, nn.Softshrink: 1, nn.ELU: 2, nn.CELU: 2, nn.Softsign: 2,
+}  # fmt: skip
+_LINEAR = (nn.Sequential, nn.Linear, nn.Identity, nn.Flatten, nn.Dropout)
+_SMOOTH = (nn.Tanh, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Sigmoid, nn.Tanhshrink, nn.LogSigmoid)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class HighFrequencyShare(Result, kind="high_frequency_share"):
+    """The loss above each cutoff frequency, and what share of the loss's decrease it had, over training.
+
+    Attributes:
+        cutoffs: (c,) eta, in cycles per unit of the input.
+        steps: (r,) of training at which it was looked.
+        loss: (r,) L, the integral of |F[v]|^2 of the windowed error v = (h - f) sqrt(rho).
+        high_loss: (r, c) the part of L at |xi| > eta.
+        rate_share: (r, c) |dL+/dt| / |dL/dt| under gradient flow from there.
+        gradient: (r,) |grad L|.
+        regularity: k of the least regular activation, sigma in W^(k, inf); infinite for smooth ones, NaN if unknown.
+        deviation: standard deviation of rho.
+        dimension: of the input.
+    """
+
+    cutoffs: FloatArray = same()
+    steps: NDArray[np.int64] = same()
+    loss: FloatArray = same()
+    high_loss: FloatArray = same()
+    rate_share: FloatArray = same()
+    gradient: FloatArray = same()
+    regularity: float = same()
+    deviation: float = same()
+    dimension: int = same()
+
+    def _check_shapes(self) -> None:
+        shape = len(self.steps), len(self.cutoffs)
+        for name, wanted in (("loss", shape[:1]), ("gradient", shape[:1]), ("high_loss", shape), ("rate_share", shape)):
+            if getattr(self, name).shape != wanted:
+                raise ValueError(f"expected `{name}` of shape {wanted}, got {getattr(self, name).shape}")
+
+    @property
+    def half(self) -> int:
+        """Place of the first record at which the loss has halved; the last where it never has."""
+        below = np.flatnonzero(self.loss <= self.loss[0] / 2)
+        return int(below[0]) if len(below) else len(self.loss) - 1
+
+    @property
+    def initial(self) -> FloatArray:
+        """(c,) share of the rate at the start."""
+        return self.rate_share[0]
+
+    @property
+    def intermediate(self) -> FloatArray:
+        """(c,) |change of L+| / |change of L| from the start until the loss has halved."""
+        return self._change(0, self.half)
+
+    @property
+    def whole(self) -> FloatArray:
+        """(c,) the same from start to end."""
+        return self._change(0, len(self.loss) - 1)
+
+    @property
+    def final(self) -> FloatArray:
+        """(c,) share of the rate at the end: the largest of the last tenth of the records."""
+        return self.rate_share[-max(1, len(self.steps) // 10) :].max(axis=0)
+
+    def _change(self, start: int, stop: int) -> FloatArray:
+        total = abs(self.loss[stop] - self.loss[start])
+        if not total > 0:
+            return np.full(len(self.cutoffs), np.nan)
+        return np.abs(self.high_loss[stop] - self.high_loss[start]) / total
+
+    @property
+    def stages(self) -> dict[str, FloatArray]:
+        """Shares by stage."""
+        return {"initial": self.initial, "intermediate": self.intermediate, "final": self.final, "whole": self.whole}
+
+    def exponent(self, stage: str = "initial") -> float:
+        """The m of the power eta^-m through a stage's shares, as far as float64 tells them from rounding."""
+        eta, share = self._told(stage)
+        return -float(np.polyfit(np.log(eta), np.log(share), 1)[0]) if len(eta) > 1 else math.nan
+
+    def local_exponents(self, stage: str = "initial") -> FloatArray:
+        """(c - 1,) -d log share / d log eta between neighbouring cutoffs, as far as told; rises for smooth networks."""
+        eta, share = self._told(stage)
+        return -np.diff(np.log(share)) / np.diff(np.log(eta))
+
+    def decay(self, stage: str = "initial") -> str:
+        """Whether the shares of a stage fall as a power: "power law", "super-polynomial" or "unclear".
+
+        Super-polynomial where the share falls to rounding, or where e^(-c eta) is far nearer to log share than eta^-m:
+        a fourth of its squared residuals. A single network's shares scatter, those with kinks most of all: look at
+        several seeds. "unknown" where too little can be told.
+        """
+        eta, share = self._told(stage)
+        if len(eta) < np.sum(self.cutoffs > 0):
+            return "super-polynomial" if np.isfinite(self.stages[stage]).all() else "unknown"
+        if len(eta) < 3:
+            return "unknown"
+        power, exponential = (float(np.polyfit(x, np.log(share), 1, full=True)[1].sum()) for x in (np.log(eta), eta))
+        if power <= exponential:
+            return "power law"
+        return "super-polynomial" if power > _CLEARLY * exponential else "unclear"
+
+    def _told(self, stage: str) -> tuple[FloatArray, FloatArray]:
+        """(cutoffs, shares) up to the first share that float64 cannot tell from rounding."""
+        if stage not in self.stages:
+            raise ValueError(f"expected `stage` as one of {', '.join(self.stages)}, got {stage!r}")
+        eta, share = self.cutoffs[self.cutoffs > 0], self.stages[stage][self.cutoffs > 0]
+        lost = np.flatnonzero(~(share > _FLOOR))
+        count = int(lost[0]) if len(lost) else len(share)
+        return eta[:count], share[:count]
+
+    @property
+    def guaranteed(self) -> float:
+        """The largest m for which the theory gives share <= C eta^-m: 2 k - 1; infinite for smooth activations."""
+        return 2 * self.regularity - 1
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per cutoff: shares by stage."""
+        return tables.from_columns({"cutoff": self.cutoffs} | self.stages)
+
+    def headline(self) -> str:
+        """How the share falls at the start, and what the theory promises."""
+        decay = self.decay()
+        measured = decay if decay in ("super-polynomial", "unknown") else f"{decay} of exponent {self.exponent():.2f}"
+        measured = measured.replace("unclear", "power law or not, unclear,")
+        known = not math.isnan(self.guaranteed)
+        promised = "nothing known" if not known else f"every power up to {self.guaranteed:g}"
+        promised = "every power" if math.isinf(self.guaranteed) else promised
+        return f"initial share: {measured}; the theory promises {promised}"
+
+
+def high_frequency_share(
+    model: nn.Module,
+    target: Callable[[FloatArray], ArrayLike],
+    *,
+    cutoffs: Sequence[float] = (2, 3, 4, 6, 8, 12, 16, 24, 32),
+    steps: int = 0,
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    records: int = 40,
+    deviation: float = 1.0,
+    size: int = 4096,
+    dimension: int = 1,
+) -> HighFrequencyShare:
+    """Which share of the decrease of the loss lies above each frequency, at the start, on the way and at the end.
+
+    The loss is the mean squared error under a Gaussian density rho, L = int |F[v]|^2 with v = (h - f) sqrt(rho), which
+    splits at a cutoff eta. In all stages the part above has a share of at most C eta^-m of the change, m up to 2 k - 1
+    for activations in W^(k, inf): a power law for ReLU and ELU, faster than any power for smooth ones. Constants
+    depend on how far parameters move, not on eta. Rates need one gradient and one Jacobian-vector product for all
+    cutoffs together. A copy in float64 is measured and trained; the model stays as it is.
+
+    Args:
+        model: (n, dimension) -> (n, outputs).
+        target: of points (n, dimension), NumPy, to values (n,) or (n, outputs).
+        cutoffs: eta ascending, in cycles per unit; above the target's own frequencies, and at most half the largest
+            of the grid, size / (112 deviation).
+        steps: of full-batch training; 0 looks at the start alone.
+        optimizer: from parameters to an optimizer; None for gradient descent, with half the largest step that is stable
+            at the start.
+        records: at about how many steps to look, evenly in log(1 + step).
+        deviation: standard deviation of rho.
+        size: points of the grid along each axis, over -14 .. 14 deviations: without edges.
+        dimension: of the input.
+
+    Raises:
+        ValueError: shapes that do not fit, cutoffs that the grid does not reach, a loss that is not finite at the
+            start; later it ends the records, with a warning.
+
+    Source: Luo, Ma, Xu, Zhang 2019 (arXiv 1906.09235); its text was not at hand: our reading.
+    """
+    etas = np.array(numbers.ascending("cutoffs", cutoffs, numbers.as_float))
+    scale, n, d = (
+        numbers.as_float("deviation", deviation),
+        numbers.as_int("size", size),
+        numbers.as_int("dimension", dimension),
+    )
+    if not scale > 0 or n < 8 or d < 1:
+        raise ValueError(f"expected `deviation` above 0, `size` from 8, `dimension` from 1, got {scale}, {n}, {d}")
+    highest = n / (8 * _HALF_WIDTH * scale)
+    if etas[0] < 0 or etas[-1] > highest:
+        raise ValueError(
+            f"expected `cutoffs` from 0 to {highest:.4g}, half the grid's largest frequency (beyond, the part above is "
+            f"cut off), got {etas[-1]:g}; give a larger `size`"
+        )
+    if numbers.as_int("steps", steps) < 0 or numbers.as_int("records", records) < 2:
+        raise ValueError(f"expected `steps` of at least 0 and `records` of at least 2, got {steps} and {records}")
+    check_network(model)
+    with as_written(), undisturbed(gradients=True), torch.enable_grad():
+        net = private_copy(model).double()
+        error = _WindowedError(net, target, scale, n, d)
+        places = np.unique(np.round(np.expm1(np.linspace(0, math.log1p(steps), records))).astype(np.int64))
+        seen = _trained(error, optimizer or error.descent, places, etas)
+    if len(seen) < len(places):
+        warnings.warn(
+            f"the loss was not finite at step {places[len(seen)]}: the records before it are in the result; give an "
+            f"`optimizer` with a smaller rate",
+            stacklevel=callers_level(),
+        )
+    loss, high, share, gradient = (np.stack(values) for values in zip(*seen, strict=True))
+    return HighFrequencyShare(
+        cutoffs=etas,
+        steps=places[: len(loss)],
+        loss=loss,
+        high_loss=high,
+        rate_share=share,
+        gradient=gradient,
+        regularity=regularity(net),
+        deviation=scale,
+        dimension=d,
+        details={"model": type(model).__name__, "reading": "ours, of arXiv 1906.09235"},
+    )
+
+
+def regularity(model: nn.Module) -> float:
+    """The k of the least regular activation; infinite if all are smooth.
+
+    NaN for a model with modules other than torch's own linear layers and activations in sequence: what a forward of
+    the user's calls is not known.
+    """
+    modules = list(model.modules())
+    if not all(type(m) in (*_LINEAR, *_REGULARITY, *_SMOOTH) for m in modules):
+        return math.nan
+    return min((float(_REGULARITY[type(m)]) for m in modules if type(m) in _REGULARITY), default=math.inf)
+
+
+class _WindowedError:
+    """v = (h - f) sqrt(rho) on a grid without edges, its loss and the losses above cutoffs."""
+
+    def __init__(
+        self, net: nn.Module, target: Callable[[FloatArray], ArrayLike], deviation: float, size: int, dimension: int
+    ) -> None:
+        axis = (np.arange(size) - size // 2) * (2 * _HALF_WIDTH * deviation / size)
+        mesh = np.meshgrid(*[axis] * dimension, indexing="ij")
+        points = np.stack(mesh, axis=-1).reshape(-1, dimension).astype(np.float64)
+        peak = (2 * np.pi * deviation**2) ** (-dimension / 2)
+        density = peak * np.exp(-np.square(points).sum(axis=1) / (2 * deviation**2))
+        wanted = np.asarray(target(points), dtype=np.float64)
+        if wanted.shape[:1] != points.shape[:1] or wanted.ndim > 2 or not np.isfinite(wanted).all():
+            raise ValueError(f"expected finite targets for {len(points)} points, got shape {wanted.shape}")
+        self.net, self.points, self.grid = net, torch.from_numpy(points), (size,) * dimension
+        self.target = torch.from_numpy(wanted.reshape(len(points), -1))
+        cell = (axis[1] - axis[0]) ** dimension
+        self.window = torch.from_numpy(np.sqrt(density * cell))[:, None]  # the sum of v^2 is the integral
+        frequency = np.fft.fftfreq(size, axis[1] - axis[0])
+        mesh = np.meshgrid(*[frequency] * dimension, indexing="ij")
+        self.radius = torch.from_numpy(np.sqrt(np.square(np.stack(mesh)).sum(axis=0)))
+        self.parameters = {k: p for k, p in net.named_parameters() if p.requires_grad}
+        self.trained = [p for p in net.parameters() if p.requires_grad]
+        if not self.trained:
+            raise ValueError("expected a model with parameters that require gradients, it has none")
+        with torch.no_grad():
+            shape = self._raw(dict(self.parameters)).shape
+        if shape != self.target.shape:
+            raise ValueError(f"expected outputs of the targets' shape {tuple(self.target.shape)}, got {tuple(shape)}")
+
+    def _raw(self, parameters: dict[str, Any]) -> Tensor:
+        return torch.func.functional_call(self.net, parameters, (self.points,)).reshape(len(self.points), -1)
+
+    def __call__(self, parameters: dict[str, Any]) -> Tensor:
+        """(n, outputs) v."""
+        return (self._raw(parameters) - self.target) * self.window
+
+    def transform(self, v: Tensor) -> Tensor:
+        """Its transform, whose squares add up to the loss."""
+        grid = v.reshape(*self.grid, -1)
+        return torch.fft.fftn(grid, dim=tuple(range(len(self.grid))), norm="ortho")
+
+    def descent(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Gradient descent by 1 / (2 lambda), lambda the largest eigenvalue of J J^T after ten power steps."""
+        here = {k: p.detach() for k, p in self.parameters.items()}
+        v, size = self(here).detach(), 1.0
+        for _ in range(10):
+            v = pushed(self, here, pulled(self, here, v / v.norm()))
+            size = float(v.norm())
+        return torch.optim.SGD(parameters, lr=0.5 / size if size > 0 and math.isfinite(size) else 1.0)
+
+    def look(self, etas: FloatArray) -> tuple[float, FloatArray, FloatArray, float]:
+        """(L, L+, |dL+/dt| / |dL/dt|, |grad L|): dL+/dt = 2 Re <v^, d v^/dt> above eta, along -grad L."""
+        here = {k: p.detach() for k, p in self.parameters.items()}
+        v = self(here).detach()
+        direction = {k: -2 * g for k, g in pulled(self, here, v).items()}
+        at, change = self.transform(v), self.transform(pushed(self, here, direction))
+        energy, rate = at.abs().square().sum(dim=-1), 2 * (at.conj() * change).real.sum(dim=-1)
+        above = [self.radius > eta for eta in etas]
+        total = float(rate.sum())
+        high = np.array([float(energy[part].sum()) for part in above])
+        share = np.array([abs(float(rate[part].sum())) for part in above])
+        length = math.sqrt(sum(float(g.square().sum()) for g in direction.values()))
+        return float(energy.sum()), high, share / abs(total) if total else np.full(len(etas), np.nan), length
+
+
+def _trained(
+    error: _WindowedError,
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+    places: NDArray[np.int64],
+    etas: FloatArray,
+) -> list[tuple[float, FloatArray, FloatArray, float]]:
+    """What is seen at each of `places` of training."""
+    seen, wanted = [], set(places.tolist())
+    last = int(places[-1])
+    descent = optimizer(error.trained) if last else None
+    for step in range(last + 1):
+        if step in wanted:
+            found = error.look(etas)
+            if not math.isfinite(found[0]):
+                if not seen:
+                    raise ValueError(f"expected a finite loss before training, got {found[0]}; check the weights")
+                return seen
+            seen.append(found)
+        if descent is not None and step < last:
+            descent.zero_grad()
+            error(dict(error.parameters)).square().sum().backward()
+            descent.step()
+    return seen
