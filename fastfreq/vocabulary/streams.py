@@ -22,6 +22,8 @@ DOMAINS: Mapping[str, int] = MappingProxyType(
         "probes": 9,  # inputs and start vectors of the toolkit's own checks and iterations
         "training": 16,
         "features": 17,
+        "perturbation": 32,  # directions in the space of a network's parameters
+        "training_data": 33,  # points, labels and noise that experiments on training make up
     }
 )
 

@@ -1,0 +1,57 @@
+"""What the results of all experiments that train networks share: how, on which steps, from which seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fastfreq.results.folds import same
+from fastfreq.results.result import Result
+
+from .recipe import Training, short_name
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TrainedResult(Result):
+    """Base of the results of networks that were trained, by seed.
+
+    Attributes:
+        training: how networks were made and trained.
+        steps: (t,) after which they were looked at.
+    """
+
+    training: Training = same()
+    steps: NDArray[np.int64] = same()
+
+    def _runs(self) -> dict[int, Any]:
+        """Seed -> run."""
+        return getattr(self, "runs")  # noqa: B009  each subclass declares its own type
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One network, or set of networks, each; ascending, however shards were merged."""
+        return tuple(sorted(self._runs()))
+
+    def _in_order(self) -> list[Any]:
+        return [self._runs()[seed] for seed in self.seeds]
+
+    def record_of(self, step: int) -> int:
+        """Index of a recorded step.
+
+        Raises:
+            ValueError: a step that was not recorded.
+        """
+        at = np.flatnonzero(self.steps == step)
+        if not len(at):
+            raise ValueError(f"expected a recorded step, of 0 to {self.steps[-1]}, got {step}; `steps` lists them")
+        return int(at[0])
+
+
+def details(network: nn.Module) -> dict[str, str]:
+    """What people want to know of a result."""
+    return {"model": short_name(network), "torch": str(torch.__version__)}
