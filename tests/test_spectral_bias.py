@@ -283,6 +283,8 @@ def test_recipes_are_checked():
         ff.training.sinusoid_learning(recipe={"steps": 3})
     with pytest.raises(TypeError, match="expected `network` to make a torch module, got int"):
         sinusoids(network=lambda _: 3)
+    with pytest.raises(TypeError, match="expected `network` as a function that makes one for each seed, got a Module"):
+        Recipe(network=SMALL(1))
     with pytest.raises(ValueError, match="expected a `depth` from 2"):
         relu_network(1, depth=1)
     with pytest.raises(TypeError, match=r"expected `seeds` as a sequence such as \(0, 1, 2\), got 3"):
@@ -348,6 +350,26 @@ def test_robustness_of_a_network_whose_amplitudes_are_its_parameters():
         found.rank_correlation(0.3)
 
 
+@pytest.mark.parametrize("seed", [3, 5])
+def test_every_network_along_a_curve_has_its_own_points_and_target(seed):
+    """Before the first step all is known: the network of the seed at the points of each curve."""
+    learnt, classes = whole("manifold_learning"), whole("manifold_classification")
+    z, k = _spectra.uniform(33), np.array([1, 3, 5])
+    phase, network = _spectra.phases(seed, 3), make_network(recipe(), 2, seed)
+    target = sum(np.sin(2 * np.pi * f * z + p) for f, p in zip(k, phase, strict=True))
+    for index, petals in enumerate((0, 3, 4)):
+        outputs = network(torch.tensor(ff.training.petals(z, petals)).float()).detach().numpy()[:, 0]
+        if petals < 4:
+            spectrum = 2 / 33 * np.abs(np.fft.rfft(outputs)[k])
+            np.testing.assert_allclose(learnt.runs[seed].amplitude[index, 0], spectrum, atol=1e-5)
+            assert learnt.runs[seed].loss[index, 0] == pytest.approx(np.square(outputs - target).mean(), rel=1e-4)
+        for row, f in enumerate((1, 3)):
+            sign = np.sign(np.sin(2 * np.pi * f * z + phase[0]))
+            run = classes.runs[seed]
+            assert run.loss[row, index, 0] == pytest.approx(np.log1p(np.exp(-sign * outputs)).mean(), rel=1e-4)
+            assert run.accuracy[row, index, 0] == pytest.approx((np.sign(outputs) == sign).mean())
+
+
 def test_petals_and_their_distances():
     z = _spectra.uniform(41)
     np.testing.assert_allclose(np.hypot(*ff.training.petals(z, 0).T), 1, rtol=1e-15)
@@ -387,6 +409,12 @@ def test_kernel_and_its_coefficients():
     targets = np.where(y == 8, 1.0, -1.0)
     np.testing.assert_allclose(found.runs[2].target, np.abs(vectors.T @ targets)[::-1], atol=1e-7)
     assert np.square(found.runs[2].target).sum() == pytest.approx(40)  # Parseval
+    outputs = make_network(recipe(), 15, 2)(torch.tensor(flat).float())[:, 0].detach().numpy()
+    error = np.abs(vectors.T @ (outputs - targets)) / np.abs(vectors.T @ targets)
+    np.testing.assert_allclose(found.runs[2].error[0], error[::-1], rtol=1e-3)
+    white = whole("kernel_learning").runs[3]
+    noise = streams.generator("training_data", 3).uniform(-1, 1, 40)
+    np.testing.assert_allclose(white.target[0], np.abs(vectors.T @ (targets + noise))[::-1][:7].mean(), rtol=1e-6)
     binned = ff.training.kernel_learning(x, y, noise="growing", per_bin=7, seeds=(2,), recipe=recipe(1))
     assert binned.bins.tolist() == [0, 7, 14, 21, 28, 40]
     with pytest.raises(ValueError, match="expected `kernel` to give a symmetric"):
@@ -398,10 +426,15 @@ def test_clipped_parameters_stay_within_and_the_target_is_flat():
     assert found.varied == ("depth",) * 2 + ("width",) * 2 + ("clip",) * 2
     assert found.parameters.tolist() == [49, 321, 97, 321, 321, 321]
     np.testing.assert_array_equal(found.frequencies, np.arange(1, 8))
+    made = recipe(network=functools.partial(relu_network, depth=2, width=16))
+    target, z = np.zeros(15), torch.arange(15)[:, None] / 15
+    target[7] = np.sqrt(15)
+    plain = plainly(make_network(made, 1, 5), z, torch.tensor(target).float(), 20)
+    np.testing.assert_allclose(found.runs[5].loss[0], np.square(plain - target).mean(), rtol=1e-3)
+    ratio = np.abs(np.fft.rfft(plain)[1:8] / np.fft.rfft(target)[1:8])
+    np.testing.assert_allclose(found.runs[5].amplitude[0], ratio, atol=1e-4)
     fit = _training.Fit(recipe(5), [SMALL(1)], np.zeros((4, 1)), np.ones((1, 4)), names="a", clip=0.05)
     fit.run(lambda networks, _: all(p.abs().max() <= 0.05 for p in networks.parameters()) or pytest.fail("outside"))
-    target = np.zeros(15)
-    target[7] = np.sqrt(15)
     np.testing.assert_allclose(np.abs(_spectra.waves(target, found.frequencies)), 2 / np.sqrt(15))
     with pytest.raises(ValueError, match="expected some of `depths`, `widths` and `clips`, got none"):
         ff.training.delta_fit((), widths=(), clips=())

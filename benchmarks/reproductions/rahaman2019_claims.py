@@ -6,20 +6,23 @@ The machine they were run on had one thread for each and seven other users; seco
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+import fastfreq as ff
 from fastfreq import plots
 from fastfreq.results import store
 from fastfreq.results.result import Result
 
+SECONDS = "seconds of the processor"
 PAPER = "Rahaman et al. 2019, On the Spectral Bias of Neural Networks, arXiv:1806.08734"
 
 
@@ -27,16 +30,15 @@ class Claim(NamedTuple):
     """One row of a table."""
 
     claim: str
-    published: str
+    asked: str
     measured: str
     holds: bool
 
 
-def claim(name: str, published: str, values: Any, holds: Any) -> Claim:
+def claim(name: str, asked: str, values: Any, holds: Any) -> Claim:
     """A row with the values measured, short; it holds where all of `holds` do."""
-    return Claim(
-        name, published, ", ".join(f"{float(v):.3g}" for v in np.asarray(values).reshape(-1)), bool(np.all(holds))
-    )
+    measured = ", ".join(f"{float(v):.3g}" for v in np.asarray(values).reshape(-1))
+    return Claim(name, asked, measured, bool(np.all(holds)))
 
 
 def options(description: str, *, seeds: Sequence[int], mnist: bool = False, **settings: Any) -> argparse.Namespace:
@@ -51,13 +53,26 @@ def options(description: str, *, seeds: Sequence[int], mnist: bool = False, **se
         many = isinstance(value, (list, tuple))
         kind = type(value[0]) if many else type(value)
         parser.add_argument(f"--{name}", type=kind, nargs="+" if many else None, default=value)
+    parser.add_argument("--saved", type=Path, help="folder of an earlier run: its results are read, nothing is trained")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("rahaman2019"), help="folder for JSON, results and figures")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
-    chosen.started = time.perf_counter(), time.process_time()
     return chosen
+
+
+def trained(chosen: argparse.Namespace, name: str, train: Callable[[], Any]) -> Any:
+    """A result: an earlier run's, or trained now and saved at once."""
+    if chosen.saved is not None:
+        return ff.load(chosen.saved / f"rahaman2019_{name}.npz")
+    start = time.process_time()
+    result = train()
+    seconds = {SECONDS: str(round(time.process_time() - start))}
+    result = dataclasses.replace(result, details=result.details | seconds)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    result.save(chosen.out / f"rahaman2019_{name}.npz")
+    return result
 
 
 def table(claims: Sequence[Claim]) -> str:
@@ -77,10 +92,9 @@ def conclude(
     scaled: str,
     figures: dict[str, Any],
 ) -> None:
-    """Print the claims, write them beside the figures as JSON, save the results and draw them."""
+    """Print the claims, write them beside the figures as JSON and draw the results, by name."""
     chosen.out.mkdir(parents=True, exist_ok=True)
-    wall, cpu = chosen.started
-    settings = {k: v for k, v in vars(chosen).items() if k not in ("started", "out", "mnist")}
+    settings = {k: v for k, v in vars(chosen).items() if k not in ("out", "mnist", "saved")}
     text = {
         "paper": PAPER,
         "published": published,
@@ -89,12 +103,10 @@ def conclude(
         "claims": [claim._asdict() for claim in claims],
         "figures": figures,
         "machine": {"processor": platform.machine(), "shared": True, "torch": str(torch.__version__)},
-        "seconds": {"wall": round(time.perf_counter() - wall), "processor": round(time.process_time() - cpu)},
+        "processor seconds": {stem: result.details.get(SECONDS) for stem, result in results.items()},
     }
-    for label, result in results.items():
-        stem = f"rahaman2019_{name}" + (f"_{label}" if label else "")
-        result.save(chosen.out / f"{stem}.npz")
-        plots.save_png(result.plot(), chosen.out / f"{stem}.png")
+    for stem, result in results.items():
+        plots.save_png(result.plot(), chosen.out / f"rahaman2019_{stem}.png")
     path = chosen.out / f"rahaman2019_{name}.json"
     with store.atomic_path(path) as temporary:
         temporary.write_text(json.dumps(text, indent=1, default=rounded) + "\n")

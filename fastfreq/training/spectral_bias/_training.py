@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from fastfreq.layers import spectral_norm
 
@@ -62,7 +63,8 @@ class Fit:
         due, history = set(self.steps.tolist()), []
         with torch.enable_grad():
             self._clip_parameters()
-            for step in range(int(self.steps[-1]) + 1):
+            bar = tqdm(range(int(self.steps[-1]) + 1), desc="training", unit="step", disable=not self._recipe.progress)
+            for step in bar:
                 if step in due:
                     with torch.no_grad():
                         outputs = self._predict()

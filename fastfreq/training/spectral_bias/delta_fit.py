@@ -89,11 +89,19 @@ class DeltaFit(TrainedResult, kind="delta_fit"):
         at = self.of(varied)
         return statistics.rank_correlation(self.values[at], self.reach.mean(axis=0)[at])
 
-    def gain(self, varied: str) -> float:
-        """Mean `reach` at the largest value over that at the smallest."""
+    def per_doubling(self, varied: str) -> float:
+        """Mean `reach` gained each time the parameters double: the slope of a line against log2 of their number.
+
+        Raises:
+            ValueError: nothing of that name was varied, or the number of parameters is the same throughout.
+        """
         at = self.of(varied)
-        reach = self.reach.mean(axis=0)
-        return float(reach[at[-1]] / reach[at[0]])
+        doublings = np.log2(self.parameters[at])
+        if np.ptp(doublings) == 0:
+            raise ValueError(
+                f"expected what changes the number of parameters, {varied!r} leaves {self.parameters[at[0]]}"
+            )
+        return float(np.polyfit(doublings, self.reach.mean(axis=0)[at], 1)[0])
 
     def table(self) -> list[dict[str, Any]]:
         """One row per seed and setting."""

@@ -69,7 +69,8 @@ class KernelLearning(TrainedResult, kind="kernel_learning"):
     @property
     def mean_relative(self) -> FloatArray:
         """(t, b) the outputs' mean |coefficient| over the target's, mean over networks."""
-        return np.mean([run.fitted / run.target for run in self._in_order()], axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.mean([run.fitted / run.target for run in self._in_order()], axis=0)
 
     @property
     def mean_error(self) -> FloatArray:
@@ -172,7 +173,8 @@ def kernel_learning(
 
     def record(_: Ensemble, outputs: FloatArray) -> None:
         c = _coefficients(outputs, vectors)
-        error = np.sqrt(np.add.reduceat((c - wanted) ** 2, starts, axis=1)) / scale
+        with np.errstate(divide="ignore", invalid="ignore"):  # a target may have nothing in a bin
+            error = np.sqrt(np.add.reduceat((c - wanted) ** 2, starts, axis=1)) / scale
         found.append((binned(c), error, np.square(outputs - y).mean(axis=1)))
 
     losses = fit.run(record)

@@ -187,6 +187,10 @@ def _given(networks: Sequence[nn.Module], recipe: Recipe | None, seeds: tuple[in
         raise ValueError("expected `recipe` or trained `networks`, got both; networks are not trained any more")
     if len(networks) != len(seeds) or not all(isinstance(network, nn.Module) for network in networks):
         raise ValueError(f"expected as many `networks` as `seeds`, torch modules, got {len(networks)}, {len(seeds)}")
+    for network in networks:
+        kinds = sorted({str(p.dtype) for p in network.parameters()})
+        if len(kinds) != 1:
+            raise ValueError(f"expected `networks` with parameters of one type, got {kinds or 'none'}")
     return list(networks)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ class Recipe:
         steps: of the optimiser.
         record_every: steps between two records; the first and the last are always recorded.
         device: where training runs.
+        progress: whether to show a bar of steps.
     """
 
     network: NetworkFactory | None = None
@@ -67,8 +69,14 @@ class Recipe:
     steps: int | None = None
     record_every: int | None = None
     device: str | torch.device = "cpu"
+    progress: bool = False
 
     def __post_init__(self) -> None:
+        for name, kind in (("network", nn.Module), ("optimizer", torch.optim.Optimizer)):
+            if isinstance(getattr(self, name), kind):
+                raise TypeError(
+                    f"expected `{name}` as a function that makes one for each seed, got a {kind.__name__} made already"
+                )
         for name in ("steps", "record_every"):
             value = getattr(self, name)
             if value is not None and numbers.as_int(name, value) < 1:
@@ -114,6 +122,9 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
+_GENERATOR = threading.Lock()  # torch's own generator is one for all threads
+
+
 def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
     """A new network whose weights depend on the seed alone; torch's generator is put back.
 
@@ -121,7 +132,7 @@ def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
         TypeError: the factory makes something else than a module.
     """
     assert recipe.network is not None
-    with torch.random.fork_rng(devices=[]):
+    with _GENERATOR, torch.random.fork_rng(devices=[]):
         # not torch.manual_seed, which would seed the generators of every GPU too and leave them so
         torch.default_generator.manual_seed(int(streams.generator("training", seed).integers(2**63)))
         network = recipe.network(inputs)

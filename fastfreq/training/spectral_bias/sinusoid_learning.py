@@ -90,6 +90,11 @@ class SinusoidLearning(TrainedResult, kind="sinusoid_learning"):
         hits = self.first_hit(threshold=threshold, hold=hold, by=by)
         return np.array([_spectra.order(self.frequencies, row) for row in hits])
 
+    def mean_rank_correlation(self, *, threshold: float = 0.5, hold: int = 1) -> float:
+        """The same of the mean over networks: of the steps from which `mean_amplitude` is above the threshold."""
+        hits = _spectra.first_hit(self.mean_amplitude > threshold, self.steps, hold=hold)
+        return _spectra.order(self.frequencies, hits)
+
     def amplitude_correlation(self, step: int) -> FloatArray:
         """(seeds,) Spearman's correlation of amplitude with frequency at a recorded step: -1 where it falls.
 
@@ -120,12 +125,9 @@ class SinusoidLearning(TrainedResult, kind="sinusoid_learning"):
 
     def headline(self) -> str:
         """Whether low frequencies came first."""
-        rho = self.rank_correlation()
-        return f"rank correlation of frequency and step at which it is learnt: {_range(rho)}"
-
-
-def _range(values: FloatArray) -> str:
-    return f"{values.min():.2f} to {values.max():.2f} over {len(values)} networks"
+        rho, mean = self.rank_correlation(), self.mean_rank_correlation()
+        each = f", {rho.min():.2f} to {rho.max():.2f} of each network" if len(rho) > 1 else ""
+        return f"rank correlation of frequency and step at which it is learnt: {mean:.2f}{each}"
 
 
 @torch.inference_mode(False)  # whatever the caller is in: training needs gradients
@@ -185,7 +187,7 @@ def sinusoid_learning(
         training=fit.training,
         steps=fit.steps,
         frequencies=k,
-        target_amplitudes=np.abs(wanted[0]).round(12),  # of each seed the same but for rounding
+        target_amplitudes=np.abs(wanted[0]) if target else np.broadcast_to(amplitudes, k.shape).astype(np.float64),
         samples=n,
         layers=tuple(norms[0][0]),
         runs={
