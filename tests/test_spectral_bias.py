@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_networks_beside_each_other_are_trained_as_each_alone(stacked, own):
     networks = [SMALL(2) if stacked else Wide(2) for _ in range(3)]
     assert _ensemble.stackable(networks) == stacked
     alone = [plainly(network, x[i], y[i], 30) for i, network in enumerate(networks)]
-    fit = _training.Fit(recipe(30), networks, x if own else x[0], y, names="abc")
+    fit = _training.Fit(recipe(30), networks, x if own else x[0], y, names="abc", seeds=(1, 2, 3))
     outputs = []
     fit.run(lambda _, each: outputs.append(each))
     np.testing.assert_allclose(outputs[-1], alone, atol=2e-5)
@@ -182,7 +183,7 @@ def test_what_is_more_than_a_chain_is_trained_alone(change):
     assert _ensemble.stackable([SMALL(2), SMALL(2)])
     networks = [change(SMALL(2)), change(SMALL(2))]
     assert not _ensemble.stackable(networks)
-    assert isinstance(_ensemble.ensemble(networks, ADAM), _ensemble.OneByOne)
+    assert isinstance(_ensemble.ensemble(networks, ADAM, seeds=(1, 2)), _ensemble.OneByOne)
 
 
 def test_optimisers_that_mix_numbers_get_one_network_each():
@@ -243,6 +244,42 @@ def test_any_module_and_any_schedule_can_be_trained():
     assert not np.array_equal(stacked.runs[3].loss, whole("sinusoid_learning").runs[3].loss)
     doubles = sinusoids(network=lambda inputs: SMALL(inputs).double())
     np.testing.assert_allclose(doubles.runs[3].amplitude, whole("sinusoid_learning").runs[3].amplitude, rtol=1e-3)
+
+
+class Hostile(Wide):
+    """Writes over its input, drops units at random, counts batches."""
+
+    def __init__(self, inputs):
+        super().__init__(inputs)
+        self.norm, self.drop = nn.BatchNorm1d(16), nn.Dropout(0.4)
+
+    def forward(self, x):
+        return self.head(self.drop(self.norm(self.body(x.mul_(2)))))
+
+
+def test_networks_that_draw_and_write_give_one_answer_too():
+    state = torch.get_rng_state()
+    both, alone = sinusoids(network=Hostile), sinusoids(network=Hostile, seeds=(5,))
+    for name in ("amplitude", "error", "loss"):
+        np.testing.assert_array_equal(getattr(both.runs[5], name), getattr(alone.runs[5], name))
+    often = sinusoids(network=Hostile, seeds=(5,), record_every=1)
+    np.testing.assert_array_equal(often.runs[5].loss[::10], alone.runs[5].loss)  # looking changes nothing
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_autocast_of_the_caller_is_not_that_of_the_training():
+    with torch.autocast("cpu", torch.bfloat16):
+        found = sinusoids()
+    assert same(found, whole("sinusoid_learning"))
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_files_whose_runs_do_not_fit_are_refused(kind):
+    found = whole(kind)
+    name = next(iter(found._shapes()))
+    short = dataclasses.replace(found.runs[3], **{name: getattr(found.runs[3], name)[:-1]})
+    with pytest.raises(ValueError, match=f"expected `{name}` of seed 3 of shape"):
+        dataclasses.replace(found, runs={3: short})
 
 
 def test_records_before_a_divergence_stay():
@@ -433,7 +470,7 @@ def test_clipped_parameters_stay_within_and_the_target_is_flat():
     np.testing.assert_allclose(found.runs[5].loss[0], np.square(plain - target).mean(), rtol=1e-3)
     ratio = np.abs(np.fft.rfft(plain)[1:8] / np.fft.rfft(target)[1:8])
     np.testing.assert_allclose(found.runs[5].amplitude[0], ratio, atol=1e-4)
-    fit = _training.Fit(recipe(5), [SMALL(1)], np.zeros((4, 1)), np.ones((1, 4)), names="a", clip=0.05)
+    fit = _training.Fit(recipe(5), [SMALL(1)], np.zeros((4, 1)), np.ones((1, 4)), names="a", seeds=(1,), clip=0.05)
     fit.run(lambda networks, _: all(p.abs().max() <= 0.05 for p in networks.parameters()) or pytest.fail("outside"))
     np.testing.assert_allclose(np.abs(_spectra.waves(target, found.frequencies)), 2 / np.sqrt(15))
     with pytest.raises(ValueError, match="expected some of `depths`, `widths` and `clips`, got none"):

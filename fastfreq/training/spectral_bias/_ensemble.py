@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .recipe import OptimizerFactory, ScheduleFactory
+from .recipe import OptimizerFactory, OwnRandomness, ScheduleFactory
 
 Losses = Callable[[Tensor, slice], Tensor]  # outputs (b, n) of some of the networks, and which -> (b,)
 _ACTIVATIONS = (
@@ -47,7 +47,11 @@ class Ensemble(Protocol):
 
 
 def ensemble(
-    networks: Sequence[nn.Module], optimizer: OptimizerFactory, schedule: ScheduleFactory | None = None
+    networks: Sequence[nn.Module],
+    optimizer: OptimizerFactory,
+    schedule: ScheduleFactory | None = None,
+    *,
+    seeds: Sequence[int],
 ) -> Ensemble:
     """The networks as one stack where that changes nothing for any of them, else one by one."""
     if stackable(networks):
@@ -56,13 +60,13 @@ def ensemble(
         if type(stack.optimizer) in _BY_NUMBER:
             stack.schedule = schedule(stack.optimizer) if schedule is not None else None
             return stack
-    return OneByOne(networks, optimizer, schedule)
+    return OneByOne(networks, optimizer, schedule, seeds=seeds)
 
 
 def stackable(networks: Sequence[nn.Module]) -> bool:
     """Whether all are chains of the same linear layers and activations, without hooks or tied or frozen weights."""
     chains = [_chain(network) for network in networks]
-    if any(not chain for chain in chains):
+    if any(not chain or type(chain[0]) is not nn.Linear for chain in chains):  # a first activation may be in place
         return False
     first = [_signature(m) for m in chains[0]]
     alike = all([_signature(m) for m in chain] == first for chain in chains)
@@ -160,23 +164,41 @@ class OneByOne:
         networks: modules from (n, d) to (n, 1) or (n,).
         optimizer: makes the optimiser of one network.
         schedule: makes its schedule.
+        seeds: of what each network draws while it is trained.
     """
 
     def __init__(
-        self, networks: Sequence[nn.Module], optimizer: OptimizerFactory, schedule: ScheduleFactory | None = None
+        self,
+        networks: Sequence[nn.Module],
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory | None = None,
+        *,
+        seeds: Sequence[int],
     ) -> None:
         self._networks = list(networks)
+        devices = [next((p.device for p in n.parameters()), torch.device("cpu")) for n in networks]
+        self._random = [OwnRandomness(seed, device) for seed, device in zip(seeds, devices, strict=True)]
         self._optimizers = [optimizer(list(network.parameters())) for network in networks]
         self._schedules = [schedule(each) for each in self._optimizers] if schedule is not None else []
         self.optimizer = self._optimizers[0]
         self.schedule = self._schedules[0] if self._schedules else None
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """(b, n), as `Ensemble`."""
-        return torch.stack([self._one(i, inputs)[0] for i in range(len(self._networks))])
+        """(b, n), as `Ensemble`; in evaluation mode, so that looking changes nothing."""
+        found = []
+        for index, network in enumerate(self._networks):
+            training = [module for module in network.modules() if module.training]
+            network.eval()
+            try:
+                found.append(self._one(index, inputs)[0])
+            finally:
+                for module in training:
+                    module.training = True
+        return torch.stack(found)
 
     def _one(self, index: int, inputs: Tensor) -> Tensor:
-        return _column(self._networks[index](inputs if inputs.ndim == 2 else inputs[index])[None])
+        own = (inputs if inputs.ndim == 2 else inputs[index]).clone()  # a network may write over what it is given
+        return _column(self._networks[index](own)[None])
 
     def step(self, inputs: Tensor, losses: Losses) -> None:
         """As `Ensemble`; optimisers that look more than once get a closure."""
@@ -188,7 +210,8 @@ class OneByOne:
                 loss.backward()
                 return loss.item()
 
-            optimizer.step(closure)
+            with self._random[index]():
+                optimizer.step(closure)
         for schedule in self._schedules:
             schedule.step()
 

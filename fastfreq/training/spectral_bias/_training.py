@@ -31,6 +31,7 @@ class Fit:
         inputs: (n, d), or (b, n, d) one by one.
         targets: (b, n).
         names: of the networks, for messages.
+        seeds: of the networks.
         loss: "squares", the mean square of the difference, or "logistic", cross-entropy against targets of 0 and 1.
         clip: largest magnitude that a parameter is left with after a step; None for any.
     """
@@ -43,6 +44,7 @@ class Fit:
         targets: Any,
         *,
         names: Sequence[str],
+        seeds: Sequence[int],
         loss: Loss = "squares",
         clip: float | None = None,
     ) -> None:
@@ -51,7 +53,7 @@ class Fit:
         dtype = next((p.dtype for p in networks[0].parameters()), torch.float32)
         self._inputs = torch.as_tensor(inputs).to(recipe.device, dtype)
         self._targets = torch.as_tensor(targets).to(recipe.device, dtype)
-        self.networks = ensemble(networks, recipe.optimizer, recipe.schedule)
+        self.networks = ensemble(networks, recipe.optimizer, recipe.schedule, seeds=seeds)
         self.training: Training = description(recipe, networks[0], self.networks.optimizer, self.networks.schedule)
         self.steps = np.array(recorded_steps(recipe), dtype=np.int64)
 
@@ -61,7 +63,7 @@ class Fit:
         A network whose loss is no number any more keeps what was recorded before; a warning names it.
         """
         due, history = set(self.steps.tolist()), []
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(self._inputs.device.type, enabled=False):
             self._clip_parameters()
             bar = tqdm(range(int(self.steps[-1]) + 1), desc="training", unit="step", disable=not self._recipe.progress)
             for step in bar:
@@ -116,10 +118,12 @@ class Fit:
 
 
 def layer_norms(network: nn.Module) -> dict[str, float]:
-    """Largest singular value of the weight of every linear layer, by name; NaN where the weight has one."""
+    """Largest singular value of every linear layer, by name; NaN of weights that have one, or of another map."""
     found = {}
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Linear):
-            finite = bool(torch.isfinite(layer.weight).all())
-            found[name] = float(spectral_norm(layer, input_size=())) if finite else float("nan")
+            try:
+                found[name] = float(spectral_norm(layer, input_size=()))
+            except (ValueError, TypeError):  # training goes on: norms stand beside what is asked for
+                found[name] = float("nan")
     return found

@@ -58,6 +58,9 @@ class DeltaFit(TrainedResult, kind="delta_fit"):
     samples: int = same()
     runs: dict[int, DeltaRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"amplitude": (len(self.varied), len(self.frequencies)), "loss": (len(self.varied),)}
+
     @property
     def frequencies(self) -> NDArray[np.int64]:
         """(k,) whole cycles on [0, 1)."""
@@ -236,6 +239,7 @@ def _fitted(
         z[:, None],
         np.tile(target, (len(seeds), 1)),
         names=[f"seed {seed}, depth {depth} and width {width}" for seed in seeds],
+        seeds=seeds,
         clip=clip,
     )
     last: list[FloatArray] = []

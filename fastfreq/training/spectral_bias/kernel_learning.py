@@ -66,6 +66,11 @@ class KernelLearning(TrainedResult, kind="kernel_learning"):
     kernel: str = same()
     runs: dict[int, KernelRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        t, bins = len(self.steps), len(self.bins) - 1
+        by_bin, by_step = dict.fromkeys(("pure", "target"), (bins,)), dict.fromkeys(("loss", "pure_loss"), (t,))
+        return {**by_bin, "fitted": (t, bins), "error": (t, bins), **by_step}
+
     @property
     def mean_relative(self) -> FloatArray:
         """(t, b) the outputs' mean |coefficient| over the target's, mean over networks."""
@@ -163,7 +168,7 @@ def kernel_learning(
     targets = np.stack([y + beta * _noise(noise, vectors, seed) for seed in seeds])
     starts = np.arange(0, len(x) - size + 1, size)
     fit = Fit(recipe, [make_network(recipe, x.shape[1], s) for s in seeds], x, targets,
-              names=[f"seed {seed}" for seed in seeds])  # fmt: skip
+              names=[f"seed {seed}" for seed in seeds], seeds=seeds)  # fmt: skip
     wanted, counts = _coefficients(targets, vectors), np.diff(np.append(starts, len(x)))
     scale = np.sqrt(np.add.reduceat(wanted**2, starts, axis=1))
     found: list[tuple[FloatArray, FloatArray, FloatArray]] = []

@@ -56,6 +56,10 @@ class LabelNoise(TrainedResult, kind="label_noise"):
     samples: tuple[int, int] = same()
     runs: dict[int, NoiseRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shape = (len(self.frequencies), len(self.steps))
+        return {"training_loss": shape, "validation_loss": shape}
+
     @property
     def mean_validation_loss(self) -> FloatArray:
         """(f, t) mean over networks."""
@@ -158,6 +162,7 @@ def label_noise(
         x,
         np.tile(targets, (len(seeds), 1)),
         names=[f"seed {seed} and k = {each:g}" for seed in seeds for each in k],
+        seeds=[seed for seed in seeds for _ in k],
     )
     found: list[FloatArray] = []
 

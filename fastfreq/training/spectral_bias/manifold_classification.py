@@ -54,6 +54,10 @@ class ManifoldClassification(TrainedResult, kind="manifold_classification"):
     samples: int = same()
     runs: dict[int, ClassificationRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shape = (len(self.frequencies), len(self.shapes), len(self.steps))
+        return {"loss": shape, "accuracy": shape}
+
     @property
     def mean_accuracy(self) -> FloatArray:
         """(k, l) after the last step, mean over networks."""
@@ -134,6 +138,7 @@ def manifold_classification(
         np.tile(curves, (len(seeds) * len(k), 1, 1)),
         np.repeat(labels.reshape(-1, n), len(lobes), axis=0),
         names=[f"seed {seed}, k = {f} and L = {shape:g}" for seed, f, shape in each],
+        seeds=[seed for seed, _, _ in each],
         loss="logistic",
     )
     grid = (len(seeds), len(k), len(lobes))

@@ -55,6 +55,10 @@ class ManifoldLearning(TrainedResult, kind="manifold_learning"):
     samples: int = same()
     runs: dict[int, ManifoldRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes, t = len(self.shapes), len(self.steps)
+        return {"amplitude": (shapes, t, len(self.frequencies)), "loss": (shapes, t)}
+
     @property
     def mean_amplitude(self) -> FloatArray:
         """(l, t, k) share of each frequency's amplitude that is there, cut to 0 .. 1, mean over networks."""
@@ -132,6 +136,7 @@ def manifold_learning(
         np.tile(curves, (len(seeds), 1, 1)),
         np.repeat(targets, len(lobes), axis=0),
         names=[f"seed {seed} and L = {shape:g}" for seed in seeds for shape in lobes],
+        seeds=[seed for seed in seeds for _ in lobes],
     )
     found: list[FloatArray] = []
 

@@ -57,6 +57,9 @@ class NeighbourSpectra(TrainedResult, kind="neighbour_spectra"):
     grid: int = same()
     runs: dict[int, NeighbourRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"network": self.radius.shape, "neighbours": (len(self.neighbours), len(self.radius))}
+
     @property
     def mean_network(self) -> FloatArray:
         """(r,) root mean square over networks."""
@@ -164,6 +167,7 @@ def neighbour_spectra(
         np.stack([x for x, _ in drawn]),
         np.stack([y for _, y in drawn]),
         names=[f"seed {seed}" for seed in seeds],
+        seeds=seeds,
     )
     losses = fit.run(lambda _networks, _outputs: None)
     axis = (np.arange(side) + 0.5) / side

@@ -65,6 +65,10 @@ class ParameterRobustness(TrainedResult, kind="parameter_robustness"):
     samples: int = same()
     runs: dict[int, PerturbedRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        d, k = len(self.deltas), len(self.frequencies)
+        return {"amplitude": (k,), "fitted": (k,), "ratio": (d, k), "deviation": (d, k), "loss": self.steps.shape}
+
     @property
     def mean_ratio(self) -> FloatArray:
         """(deltas, k) perturbed over own amplitude, mean over directions and networks."""
@@ -159,6 +163,7 @@ def parameter_robustness(
             z[:, None],
             targets,
             names=[f"seed {seed}" for seed in seeds],
+            seeds=seeds,
         )
         losses = fit.run(lambda _networks, _outputs: None)
         wanted = np.abs(_spectra.waves(targets, k))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -125,6 +126,48 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
 _GENERATOR = threading.Lock()  # torch's own generator is one for all threads
 
 
+class OwnRandomness:
+    """What a network draws from torch's generators while it is trained: of its seed, whoever else draws.
+
+    Args:
+        seed: of the network.
+        device: where it runs.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        generator = streams.generator("training_data", seed)
+        self._gpu = [device] if device.type == "cuda" else []
+        with self._kept():
+            _seed(int(generator.integers(2**63)), self._gpu)
+            self._states = self._current()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Inside, the generators go on where they were left the last time; outside they are as before."""
+        with self._kept():
+            torch.set_rng_state(self._states[0])
+            for device, state in zip(self._gpu, self._states[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            yield
+            self._states = self._current()
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        with _GENERATOR, torch.random.fork_rng(devices=self._gpu):
+            yield
+
+    def _current(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._gpu)]
+
+
+def _seed(value: int, gpus: Sequence[torch.device]) -> None:
+    """Not torch.manual_seed, which would seed the generators of every GPU and leave them so."""
+    torch.default_generator.manual_seed(value)
+    for device in gpus:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(value)
+
+
 def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
     """A new network whose weights depend on the seed alone; torch's generator is put back.
 
@@ -133,8 +176,7 @@ def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
     """
     assert recipe.network is not None
     with _GENERATOR, torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which would seed the generators of every GPU too and leave them so
-        torch.default_generator.manual_seed(int(streams.generator("training", seed).integers(2**63)))
+        _seed(int(streams.generator("training", seed).integers(2**63)), [])
         network = recipe.network(inputs)
     if not isinstance(network, nn.Module):
         raise TypeError(f"expected `network` to make a torch module, got {type(network).__name__}")

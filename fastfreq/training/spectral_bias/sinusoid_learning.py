@@ -58,6 +58,10 @@ class SinusoidLearning(TrainedResult, kind="sinusoid_learning"):
     layers: tuple[str, ...] = same()
     runs: dict[int, SinusoidRun] = union()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        t, k = len(self.steps), len(self.frequencies)
+        return {"amplitude": (t, k), "error": (t, k), "loss": (t,), "norms": (t, len(self.layers))}
+
     # ---------------------------------------------------------------- figures
     @property
     def mean_amplitude(self) -> FloatArray:
@@ -171,6 +175,7 @@ def sinusoid_learning(
         z[:, None],
         targets,
         names=[f"seed {seed}" for seed in seeds],
+        seeds=seeds,
     )
     found, norms = list[NDArray[np.complex128]](), list[list[dict[str, float]]]()
 

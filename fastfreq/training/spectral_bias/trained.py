@@ -28,6 +28,22 @@ class TrainedResult(Result):
     training: Training = same()
     steps: NDArray[np.int64] = same()
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """What arrays of a run have which shape."""
+        return {}
+
+    def _check_shapes(self) -> None:
+        """Refuse runs whose arrays do not fit the rest: a file may say anything."""
+        super()._check_shapes()
+        for seed, run in self._runs().items():
+            if not isinstance(seed, int):
+                raise ValueError(f"expected seeds as integers, got {seed!r:.40}")
+            for name, shape in self._shapes().items():
+                if getattr(run, name).shape != shape:
+                    raise ValueError(
+                        f"expected `{name}` of seed {seed} of shape {shape}, got {getattr(run, name).shape}"
+                    )
+
     def _runs(self) -> dict[int, Any]:
         """Seed -> run."""
         return getattr(self, "runs")  # noqa: B009  each subclass declares its own type
