@@ -1,6 +1,6 @@
 """What the reproductions of Rahaman et al. 2019 share: a command line, claims beside what was measured, files.
 
-The machine they were run on had one thread for each and seven other users; seconds are no benchmark.
+The committed figures come from one thread each of a machine that eight others used: seconds are no benchmark.
 """
 
 from __future__ import annotations

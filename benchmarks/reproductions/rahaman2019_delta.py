@@ -1,4 +1,4 @@
-"""Rahaman et al. 2019, appendix A.2: what of a delta function is fitted, by depth, width and weight clip.
+"""Rahaman et al. 2019, a delta function: what of it is fitted, by depth, width and weight clip.
 
     python benchmarks/reproductions/rahaman2019_delta.py
 

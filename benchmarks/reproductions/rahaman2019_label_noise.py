@@ -1,4 +1,4 @@
-"""Rahaman et al. 2019, Figure 5: a wave of low frequency in the labels of MNIST ruins validation, one of high does not.
+"""Rahaman et al. 2019, label noise: a wave of low frequency in MNIST's labels ruins validation, one of high dips.
 
     python benchmarks/reproductions/rahaman2019_label_noise.py --mnist mnist_train.npz
 
@@ -9,7 +9,7 @@ Scaled: the first 1,500 of these digits to train on and the next 500 to validate
 
 Low is relative to the norms |x|. Those of 3 and 8 are 9.8 +- 1.5: sin(2 pi 0.05 |x|) is near zero there, and a network
 that learns all of it has a validation loss of only 0.2 from it, which is where the published curve stays too. At 0.02
-the wave is near 1. Digits 0 and 1 have norms of 8.9 +- 2.2 and are told apart more easily.
+the wave is near 1. Digits 0 and 1 have norms of 8.9 +- 2.3 and are told apart more easily.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rahaman et al. 2019, Figure 2: low frequencies of a trained network survive random steps in parameter space.
+"""Rahaman et al. 2019, perturbed parameters: a network's low frequencies survive random steps in their space.
 
     python benchmarks/reproductions/rahaman2019_robustness.py
 

@@ -51,7 +51,7 @@ def waves(values: FloatArray, frequencies: NDArray[np.int64]) -> ComplexArray:
 def sum_of_sinusoids(z: FloatArray, frequencies: FloatArray, amplitudes: FloatArray, phases: FloatArray) -> FloatArray:
     """(n,) sum_i A_i sin(2 pi k_i z + phi_i).
 
-    Source: Rahaman et al. 2019, section 3.1.
+    Source: Rahaman et al. 2019.
     """
     return np.sin(2 * np.pi * z[:, None] * frequencies + phases) @ amplitudes
 

@@ -164,7 +164,7 @@ def delta_fit(
         ValueError: arguments out of range.
         TypeError: an argument of another type.
 
-    Source: Rahaman et al. 2019, appendix A.2.
+    Source: Rahaman et al. 2019, appendix on depth, width and weight clip.
     """
     n, seeds = numbers.as_int("samples", samples), check_seeds(seeds)
     if n < 4:

@@ -154,7 +154,7 @@ def kernel_learning(
         ValueError: arguments out of range, or a kernel that is not symmetric.
         TypeError: an argument of another type.
 
-    Source: Rahaman et al. 2019, appendix A.3; kernel, noise and bins of the authors' notebook.
+    Source: Rahaman et al. 2019, frequency components of the fit of MNIST; settings of the authors' notebook.
     """
     x, seeds = flat("images", images), check_seeds(seeds)
     y, size = binary_targets(labels, len(x)), numbers.as_int("per_bin", per_bin)

@@ -108,7 +108,7 @@ class LabelNoise(TrainedResult, kind="label_noise"):
 def radial_wave(samples: FloatArray, frequency: float) -> FloatArray:
     """(n,) sin(2 pi k |x|) of samples (n, d).
 
-    Source: Rahaman et al. 2019, section 4.3.
+    Source: Rahaman et al. 2019, radial label noise.
     """
     return np.sin(2 * np.pi * frequency * np.linalg.norm(samples, axis=1))
 
@@ -145,7 +145,7 @@ def label_noise(
         ValueError: arguments out of range or of shapes that do not belong together.
         TypeError: an argument of another type.
 
-    Source: Rahaman et al. 2019, section 4.3 and Figure 5.
+    Source: Rahaman et al. 2019, experiment with label noise on MNIST.
     """
     x, seeds = flat("images", images), check_seeds(seeds)
     held_out = flat("validation", validation[0])

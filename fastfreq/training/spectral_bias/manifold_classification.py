@@ -122,7 +122,7 @@ def manifold_classification(
         ValueError: arguments out of range.
         TypeError: an argument of another type.
 
-    Source: Rahaman et al. 2019, section 4.2 and Figure 4.
+    Source: Rahaman et al. 2019, Figure 4.
     """
     k, n = _spectra.check_waves(frequencies, samples)
     seeds, lobes = check_seeds(seeds), numbers.ascending("shapes", shapes, numbers.as_float)

@@ -121,7 +121,7 @@ def manifold_learning(
         ValueError: arguments out of range.
         TypeError: an argument of another type.
 
-    Source: Rahaman et al. 2019, section 4.2 and Figure 3; steps of the authors' notebook.
+    Source: Rahaman et al. 2019, Figure 3; steps of the authors' notebook.
     """
     k, n = _spectra.check_waves(frequencies, samples)
     seeds, lobes = check_seeds(seeds), numbers.ascending("shapes", shapes, numbers.as_float)

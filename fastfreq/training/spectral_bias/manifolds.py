@@ -15,7 +15,7 @@ Manifold = Callable[[FloatArray, float], Any]
 def petals(z: FloatArray, count: float) -> FloatArray:
     """(n, 2) points R (cos 2 pi z, sin 2 pi z), R = 1 + sin(2 pi L z) / 2: a flower of L petals, a circle for L = 0.
 
-    Source: Rahaman et al. 2019, section 4.
+    Source: Rahaman et al. 2019, experiments on manifolds.
     """
     radius = 1 + np.sin(2 * np.pi * count * z) / 2
     return np.stack([radius * np.cos(2 * np.pi * z), radius * np.sin(2 * np.pi * z)], axis=1)

@@ -145,7 +145,7 @@ def parameter_robustness(
         ValueError: arguments out of range, or a network that has none of a frequency.
         TypeError: an argument of another type.
 
-    Source: Rahaman et al. 2019, section 3.1, experiment 2 and Figure 2.
+    Source: Rahaman et al. 2019, experiment on perturbed parameters.
     """
     k, n = _spectra.check_waves(frequencies, samples)
     seeds, lengths = check_seeds(seeds), numbers.ascending("deltas", deltas, numbers.as_float)

@@ -31,7 +31,7 @@ def relu_network(inputs: int, *, depth: int = 6, width: int = 256) -> nn.Sequent
     Raises:
         ValueError: a depth below 2, or no inputs or units.
 
-    Source: Rahaman et al. 2019, section 3 (depth 6, width 256).
+    Source: Rahaman et al. 2019 (depth 6, width 256).
     """
     inputs, depth, width = (numbers.as_int(*pair) for pair in (("inputs", inputs), ("depth", depth), ("width", width)))
     if depth < 2 or width < 1 or inputs < 1:

@@ -161,7 +161,7 @@ def sinusoid_learning(
         ValueError: frequencies that the samples do not hold, or that a target does not have.
         TypeError: an argument of another type.
 
-    Source: Rahaman et al. 2019, section 3.1, experiment 1 and Figure 1.
+    Source: Rahaman et al. 2019, Figure 1.
     """
     k, n = _spectra.check_waves(frequencies, samples)
     seeds = check_seeds(seeds)
