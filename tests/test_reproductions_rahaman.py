@@ -48,7 +48,7 @@ def test_scripts_write_claims_results_and_pictures(name, script, tmp_path, monke
     assert len(list(first.glob("*.png"))) == len(list(first.glob("*.npz"))) == pictures
 
 
-@pytest.mark.parametrize("name", ["sinusoids", "delta", "neighbours"])
+@pytest.mark.parametrize("name", SHORT)
 def test_committed_claims_are_of_the_script_as_it_is(name):
     """Same claims in the JSON as in the script, and a row that does not hold is there for all to see."""
     found = json.loads((SCRIPTS / "results" / f"rahaman2019_{name}.json").read_text())

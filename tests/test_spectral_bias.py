@@ -399,6 +399,9 @@ def test_every_network_along_a_curve_has_its_own_points_and_target(seed):
         if petals < 4:
             spectrum = 2 / 33 * np.abs(np.fft.rfft(outputs)[k])
             np.testing.assert_allclose(learnt.runs[seed].amplitude[index, 0], spectrum, atol=1e-5)
+            assert (
+                learnt.late_loss[learnt.seeds.index(seed), index] == learnt.runs[seed].loss[index, -1]
+            )  # of 3 records
             assert learnt.runs[seed].loss[index, 0] == pytest.approx(np.square(outputs - target).mean(), rel=1e-4)
         for row, f in enumerate((1, 3)):
             sign = np.sign(np.sin(2 * np.pi * f * z + phase[0]))
@@ -524,7 +527,7 @@ def test_petals_help(no_subnormals):
     found = ff.training.manifold_learning(
         (0, 10), frequencies=tuple(range(10, 81, 10)), samples=500, seeds=(106, 107), recipe=reduced(2500)
     )
-    assert (found.last_loss[:, 1] < 0.6 * found.last_loss[:, 0]).all()
+    assert (found.late_loss[:, 1] < 0.6 * found.late_loss[:, 0]).all()
 
 
 @pytest.mark.slow

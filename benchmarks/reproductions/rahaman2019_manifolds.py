@@ -36,11 +36,11 @@ def main() -> None:
         seeds=chosen.class_seeds, recipe=ff.training.Recipe(**settings, steps=chosen.class_steps, record_every=250),
     )  # fmt: skip
     learnt, classified = trained(chosen, "manifolds", learn), trained(chosen, "manifolds_classes", classify)
-    loss, high = learnt.last_loss, learnt.mean_amplitude[:, -1, -1]
+    loss, high = learnt.late_loss, learnt.mean_amplitude[:, -1, -1]
     ratio = loss[:, 2] / loss[:, 0]
     by_shape, by_frequency = classified.shape_correlation(), classified.frequency_correlation()
     claims = [
-        claim("loss at L = 10 over loss at L = 0", "< 0.6", ratio, ratio < 0.6),
+        claim("late loss at L = 10 over loss at L = 0", "< 0.6", ratio, ratio < 0.6),
         claim("amplitude at the highest frequency, L = 0, 4, 10, 16", "rises", high, high[1:] > high[0]),
         claim("classes: correlation of loss and L, for each k", "negative", by_shape, by_shape < 0),
         claim("classes: correlation of loss and k, for each L", "positive", by_frequency, by_frequency > 0),

@@ -33,8 +33,8 @@ def plot(result: ManifoldLearning, *, ax: Axes | None = None) -> Figure:
         k, steps = edges(result.frequencies), edges(result.steps)
         mesh = axes.pcolormesh(k, steps, values, cmap=_frame.SEQUENTIAL, vmin=0, vmax=1)
         axes.set_ylim(float(result.steps[-1]), 0)
-        loss = result.last_loss[:, index].mean()
-        _frame.set_title(axes, f"L = {result.shapes[index]:g}, last loss {loss:.2g}", width=40)
+        loss = result.late_loss[:, index].mean()
+        _frame.set_title(axes, f"L = {result.shapes[index]:g}, late loss {loss:.2g}", width=40)
         if index // columns == rows - 1:
             axes.set_xlabel("frequency along the curve")
         if index % columns == 0:

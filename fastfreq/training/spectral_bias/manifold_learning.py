@@ -69,6 +69,12 @@ class ManifoldLearning(TrainedResult, kind="manifold_learning"):
         """(seeds, l) mean square after the last step."""
         return np.stack([run.loss[:, -1] for run in self._in_order()])
 
+    @property
+    def late_loss(self) -> FloatArray:
+        """(seeds, l) median mean square over the last tenth of the records: a single step of Adam can jump up."""
+        last = max(1, len(self.steps) // 10)
+        return np.stack([np.median(run.loss[:, -last:], axis=1) for run in self._in_order()])
+
     def table(self) -> list[dict[str, Any]]:
         """One row per seed, shape and frequency, after the last step."""
         rows = []
@@ -88,8 +94,8 @@ class ManifoldLearning(TrainedResult, kind="manifold_learning"):
         return rows
 
     def headline(self) -> str:
-        """The loss by shape."""
-        pairs = zip(self.shapes, self.last_loss.mean(axis=0), strict=True)
+        """The loss by shape, late."""
+        pairs = zip(self.shapes, self.late_loss.mean(axis=0), strict=True)
         return "loss " + ", ".join(f"{loss:.2g} at L = {shape:g}" for shape, loss in pairs)
 
 
