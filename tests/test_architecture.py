@@ -32,6 +32,12 @@ PARTS = {
     "tangent_kernel_decay": "of any network at a few inputs, whatever they are",
     "frequency_order": "of networks of its own",
 }
+PARTS = {"layer_singular_values": "one layer of singular_values", "latent_edit": "what one edit made of a few images"}
+# kinds of `fastfreq.training` that make and train networks of their own
+EXPERIMENTS = {
+    "sinusoid_learning", "parameter_robustness", "manifold_learning", "manifold_classification", "label_noise",
+    "kernel_learning", "delta_fit", "neighbour_spectra",
+}  # fmt: skip
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -116,6 +122,9 @@ def test_every_kind_has_a_room_of_its_name_everywhere(kind):
     if kind in PARTS:
         return
     assert kinds.NOTES[kind].strip()
+    if kind in EXPERIMENTS:
+        assert callable(getattr(ff.training, kind))
+        return
     verb = kind.replace("_", "-")
     assert verb in cli.VERBS and importlib.util.find_spec(f"fastfreq.cli.{kind}") is not None
     assert kind in BY_NAME and callable(getattr(ff, kind))
@@ -124,7 +133,7 @@ def test_every_kind_has_a_room_of_its_name_everywhere(kind):
 def test_everything_by_kind_is_of_a_kind():
     names = {kind.name for kind in registry.KINDS}
     assert kinds.TITLES.keys() == names and kinds.NOTES.keys() <= names
-    assert BY_NAME.keys() == names - PARTS.keys()
+    assert BY_NAME.keys() == names - PARTS.keys() - EXPERIMENTS
     assert {verb.replace("-", "_") for verb in cli.VERBS} == BY_NAME.keys() | {"merge", "report", "repeat"}
 
 
@@ -133,6 +142,9 @@ def public() -> dict[str, object]:
     found = {name: getattr(ff, name) for name in ff.__all__}
     found |= {f"layers.{name}": getattr(ff.layers, name) for name in ff.layers.__all__}
     return found | {f"training.{name}": getattr(ff.training, name) for name in ff.training.__all__}
+    for room in ("layers", "training"):
+        found |= {f"{room}.{name}": getattr(getattr(ff, room), name) for name in getattr(ff, room).__all__}
+    return found
 
 
 def test_no_call_has_more_than_twelve_parameters():

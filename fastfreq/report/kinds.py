@@ -27,6 +27,14 @@ TITLES = {
     "torus_flow": "Rates of decay on the torus",
     "tangent_kernel_decay": "How fast each frequency is forgotten",
     "frequency_order": "In which order frequencies are learned",
+    "sinusoid_learning": "Low frequencies first",
+    "parameter_robustness": "Frequencies that survive",
+    "manifold_learning": "One target along curves",
+    "manifold_classification": "Classes along curves",
+    "label_noise": "Noise in labels",
+    "kernel_learning": "Smooth parts first",
+    "delta_fit": "What of a spike is fitted",
+    "neighbour_spectra": "Beside nearest neighbours",
 }
 
 # kinds whose plots take several results of one model under one name
@@ -166,6 +174,42 @@ steps of plain gradient descent.</p>
 Low frequencies come first in most settings, and do not under a loss on derivatives, with oscillating activations, data
 that crowd in one place, weights that have to grow first, or when absolute errors are compared of amplitudes that
 differ.</p>
+""",
+    "sinusoid_learning": """
+<p>Networks were trained on a sum of waves. Left: the share of each wave's amplitude that a network has, step by step,
+downwards. The slow ones, at the left, are there first, also where they are the weakest of the target. Right: how much
+each layer can stretch what it is given. These norms must grow before a network can follow a fast wave, which is one
+reason why fast ones come late.</p>
+""",
+    "parameter_robustness": """
+<p>All parameters of trained networks were moved by a random step. Each line is a length of that step: what is left of
+each wave on average, where 1 is all of it. Slow waves last, fast ones need their parameters to be just so.</p>
+""",
+    "manifold_learning": """
+<p>The same waves along curves in the plane: a circle, and flowers of more and more petals. Where the curve winds, a
+wave that is fast along the curve is slower in the plane, and is learnt sooner.</p>
+""",
+    "manifold_classification": """
+<p>Two classes that alternate along a curve. Upwards they alternate faster, which is harder; to the right the curve
+winds more, which makes it easier. One half is chance.</p>
+""",
+    "label_noise": """
+<p>A wave was added to the labels of images: as a function of the length of the vector of pixels. A slow wave is learnt
+at once, like the labels, and the loss on clean images is high from the start. A fast one is learnt late: the loss first
+falls nearly as if there were no noise, then rises. The dip is where training should stop.</p>
+""",
+    "kernel_learning": """
+<p>Real images have no axis along which waves could run. The eigenvectors of a kernel stand in for waves: the first
+change slowly from image to image, the last differ between images that look alike. Left: how much of each is in the
+network's outputs after some steps, over what the target has of it. Right: how wrong it still is, by step downwards.</p>
+""",
+    "delta_fit": """
+<p>A line with one sample that stands out has all frequencies in equal parts. Each curve is how much of each a network
+has after training. Depth raises it strongly, width weakly; parameters that may not grow large keep it low.</p>
+""",
+    "neighbour_spectra": """
+<p>A network and nearest neighbours through the same points with random labels. What they say in between has a spectrum:
+that of the network falls faster, since it is continuous and prefers slow changes, while neighbours jump.</p>
 """,
 }
 NOTES["layer_singular_values"] = NOTES["singular_values"]

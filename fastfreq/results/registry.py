@@ -51,6 +51,14 @@ KINDS = (
     Kind("torus_flow", "fastfreq.training.torus_flow"),
     Kind("tangent_kernel_decay", "fastfreq.training.tangent_kernel"),
     Kind("frequency_order", "fastfreq.training.frequency_order"),
+    Kind("sinusoid_learning", "fastfreq.training.spectral_bias.sinusoid_learning"),
+    Kind("parameter_robustness", "fastfreq.training.spectral_bias.parameter_robustness"),
+    Kind("manifold_learning", "fastfreq.training.spectral_bias.manifold_learning"),
+    Kind("manifold_classification", "fastfreq.training.spectral_bias.manifold_classification"),
+    Kind("label_noise", "fastfreq.training.spectral_bias.label_noise"),
+    Kind("kernel_learning", "fastfreq.training.spectral_bias.kernel_learning"),
+    Kind("delta_fit", "fastfreq.training.spectral_bias.delta_fit"),
+    Kind("neighbour_spectra", "fastfreq.training.spectral_bias.neighbour_spectra"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _CLASSES: dict[str, Any] = {}

@@ -5,6 +5,21 @@ from .frequency_order import frequency_order
 from .high_frequency_share import high_frequency_share
 from .lfp_kernel import LFPKernel
 from .linear_frequency_principle import linear_frequency_principle
+from .spectral_bias import (
+    Recipe,
+    delta_fit,
+    kernel_learning,
+    label_noise,
+    manifold_classification,
+    manifold_learning,
+    neighbour_spectra,
+    parameter_robustness,
+    petals,
+    radial_wave,
+    rbf_kernel,
+    relu_network,
+    sinusoid_learning,
+)
 from .tangent_kernel import tangent_kernel_decay
 from .torus_flow import predicted_rates, torus_flow
 from .two_layer import TwoLayerReLU
@@ -20,4 +35,17 @@ __all__ = [
     "predicted_rates",
     "tangent_kernel_decay",
     "torus_flow",
+    "Recipe",
+    "delta_fit",
+    "kernel_learning",
+    "label_noise",
+    "manifold_classification",
+    "manifold_learning",
+    "neighbour_spectra",
+    "parameter_robustness",
+    "petals",
+    "radial_wave",
+    "rbf_kernel",
+    "relu_network",
+    "sinusoid_learning",
 ]

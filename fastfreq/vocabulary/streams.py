@@ -24,6 +24,8 @@ DOMAINS: Mapping[str, int] = MappingProxyType(
         "features": 17,
         "two_layer": 24,  # parameters of the networks of the linear frequency principle
         "frequency_order": 25,  # weights of the networks of the frequency principle
+        "perturbation": 32,  # directions in the space of a network's parameters
+        "training_data": 33,  # points, labels and noise that experiments on training make up
     }
 )
 
