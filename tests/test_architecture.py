@@ -32,7 +32,6 @@ PARTS = {
     "tangent_kernel_decay": "of any network at a few inputs, whatever they are",
     "frequency_order": "of networks of its own",
 }
-PARTS = {"layer_singular_values": "one layer of singular_values", "latent_edit": "what one edit made of a few images"}
 # kinds of `fastfreq.training` that make and train networks of their own
 EXPERIMENTS = {
     "sinusoid_learning", "parameter_robustness", "manifold_learning", "manifold_classification", "label_noise",
@@ -140,8 +139,6 @@ def test_everything_by_kind_is_of_a_kind():
 # ---------------------------------------------------------------- the public surface
 def public() -> dict[str, object]:
     found = {name: getattr(ff, name) for name in ff.__all__}
-    found |= {f"layers.{name}": getattr(ff.layers, name) for name in ff.layers.__all__}
-    return found | {f"training.{name}": getattr(ff.training, name) for name in ff.training.__all__}
     for room in ("layers", "training"):
         found |= {f"{room}.{name}": getattr(getattr(ff, room), name) for name in getattr(ff, room).__all__}
     return found
