@@ -2,6 +2,10 @@
 
 numba compiles every function to machine code by itself, with all that it calls: code five calls deep is optimised and
 assembled five times. Here a function stops before that; what Python calls (see `entry`) has everything in one module.
+
+Measured by `benchmarks/bench_cold_start.py` on two shared cores with AVX-512, CPU seconds of compiling in a first call,
+before and now: `image_spectrum` 6.6, 3.1; `filter_curve` 10.1, 6.2; `singular_values` "exact" 11.3, 5.2, "high" 4.4,
+3.2.
 """
 
 from __future__ import annotations
