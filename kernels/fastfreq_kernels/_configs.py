@@ -1,4 +1,7 @@
-"""Launch settings of every kernel, with the GPU each was measured on."""
+"""Launch settings of every kernel, with the GPU each was measured on.
+
+`benchmarks/gpu/tune.py` measures them on a card and writes this file anew, for a person to look at and commit.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,24 @@ from typing import NamedTuple
 import torch
 
 __all__ = [
+    "BANDS_BLOCK",
+    "BANDS_EACH",
+    "BANDS_WARPS",
     "BISECTION_BLOCK",
     "EIGENVALUES_LARGEST_SIDE",
     "EIGENVALUES_SMALLEST_TILE",
     "GRAM_ITERATION_DEPTH",
     "GRAM_ITERATION_LARGEST_SIDE",
     "JacobiTile",
+    "NOISE_BLOCK",
+    "NOISE_WARPS",
     "LAGS_DEPTH",
     "LAGS_SIDE",
     "LAGS_WARPS",
     "PerturbTile",
+    "RINGS_BLOCK",
+    "RINGS_GROUP_BYTES",
+    "RINGS_WARPS",
     "SIGNS_BLOCK",
     "SumsTile",
     "TABLES_BLOCK",
@@ -55,11 +66,23 @@ _JACOBI_WARPS = {
         (8, 8): 1, (16, 8): 1, (32, 8): 2, (16, 16): 2, (32, 16): 4, (64, 16): 8, (32, 32): 4, (64, 32): 16,
     },
 }  # fmt: skip
-LAGS_SIDE, LAGS_DEPTH, LAGS_WARPS = 32, 16, 4  # tile of two products of `conv_gram`; not yet measured on any GPU
+LAGS_SIDE = 32  # rows and columns of a tile of two products of `conv_gram`; not yet measured on any GPU
+LAGS_DEPTH = 16  # columns of the taps that such a tile reads at a time; not yet measured on any GPU
+LAGS_WARPS = 4  # of its program; not yet measured on any GPU
 _SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
 
 _SIDE = 64  # most rows and columns of a tile of `fourier_perturb`; not yet measured on any GPU
 _FREQUENCIES = 8  # for which a program keeps its tile of the image; not yet measured on any GPU
+
+
+NOISE_BLOCK = 256  # counters of one program of `gaussian_noise`, of four values each; not yet measured on any GPU
+NOISE_WARPS = 4  # of its program; not yet measured on any GPU
+BANDS_BLOCK = 1024  # elements of one program of either kernel of `filter_bands`; not yet measured on any GPU
+BANDS_EACH = 8  # bands for which a program keeps its piece of the spectrum; not yet measured on any GPU
+BANDS_WARPS = 4  # of either program; not yet measured on any GPU
+RINGS_BLOCK = 128  # cells that a program of `radial_power` adds at a time; not yet measured on any GPU
+RINGS_WARPS = 2  # of its programs; not yet measured on any GPU
+RINGS_GROUP_BYTES = 24 << 20  # of spectrum made and read before the next, half of an L2; not yet measured on any GPU
 
 
 class PerturbTile(NamedTuple):

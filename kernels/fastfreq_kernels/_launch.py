@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = ["Launch", "check_image", "is_out_of_memory", "run_on"]
 
 MAX_GRID = (2**31 - 1, 65535, 65535)  # programs along x, y and z
+MAX_REGISTERS, REGISTER_FILE = 255, 65536  # of a thread, and of a multiprocessor, on NVIDIA's GPUs
 MAX_IMAGE = 2**31 - 2**16  # numbers of an image, or its spectrum, that kernels count in 32 bits, and a block beyond
 
 # torch's allocator for CPUs, CUDA's and HIP's drivers, cuBLAS, cuSOLVER, cuDNN, cuFFT and cuSPARSE with AMD's
@@ -28,12 +29,17 @@ _NO_MEMORY = re.compile(
 
 
 class Launch(NamedTuple):
-    """One kernel launch; `tests/kernels/test_compile.py` compiles the same ones for GPUs that are not there."""
+    """One kernel launch; `tests/kernels/test_compile.py` compiles the same ones for GPUs that are not there.
+
+    `registers` says that the kernel keeps a matrix in registers: NVIDIA's assembler may then use all there are, where
+    else it spills a few to fit one more program on a multiprocessor.
+    """
 
     kernel: Any
     grid: tuple[int, ...]
     arguments: dict[str, Any]
     warps: int
+    registers: bool = False
 
     def __call__(self) -> None:
         if any(n > most for n, most in zip(self.grid, MAX_GRID, strict=False)):
@@ -46,7 +52,10 @@ class Launch(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """How it is compiled. No loop has a load worth pipelining; Triton 3.9 warns if fusion is left to it."""
-        return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
+        options = {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
+        if self.registers and torch.version.hip is None:
+            options["maxnreg"] = min(MAX_REGISTERS, REGISTER_FILE // (32 * self.warps))
+        return options
 
 
 def run_on(tensor: Tensor, launches: Callable[[], Iterable[Launch]]) -> None:

@@ -1,7 +1,8 @@
 """Compile every kernel, as it is launched, for GPUs that are not there, and print what came out as JSON.
 
-The launches come from `cases()` of every `launches_<operation>.py` beside this file: pairs (name, launch), where a
-launch has `kernel`, `arguments` by name, `warps` and `options`. With `--every` also from its `more_cases()`, if any.
+The cases come from `cases()` of every `launches_<operation>.py` beside this file: pairs (name, call), where the call is
+one of the public function at sizes that are used. It runs the host code of `_triton.py` as on a GPU, but launches are
+kept and compiled instead of run. With `--every` also from its `more_cases()`, if any.
 
 Run in its own process, without TRITON_INTERPRET: `python tests/kernels/_compile_all.py 'cuda 90' ...`, with
 `--only OPERATION` to compile the launches of one operation.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import torch
 import triton
+from fastfreq_kernels import _dispatch, _launch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -36,17 +38,29 @@ TYPES = {
 
 
 def collected(only=None, every=False):
-    """(operation, name, launch) of every operation's cases, or of one's."""
+    """(operation, name, launch) of every operation's cases, or of one's; of launches that compile alike the first."""
+    kept = []
+    _launch.Launch.__call__ = lambda launch: kept.append(launch)
+    # on tensors of the CPU, what an operation does on a GPU; nothing is computed, so nothing may be looked at
+    _dispatch.choose = lambda backend, device, **_: "interpreter"
+    _dispatch._check_interpreter = lambda: None
+    seen = set()
     for file in sorted(Path(__file__).parent.glob(f"{PREFIX}{only or '*'}.py")):
-        operation = file.stem.removeprefix(PREFIX)
         module = importlib.import_module(file.stem)
         more = getattr(module, "more_cases", tuple) if every else tuple
-        for name, launch in itertools.chain(module.cases(), more()):
-            yield operation, name, launch
+        for name, call in itertools.chain(module.cases(), more()):
+            kept.clear()
+            call()
+            for launch in kept:
+                operation = launch.kernel.__module__.split(".")[1]
+                key = (launch.kernel.__name__, repr(specialised(launch)), repr(launch.options))
+                if (only in (None, operation)) and key not in seen:
+                    seen.add(key)
+                    yield operation, name, launch
 
 
-def compiled(launch, target):
-    """The kernel, specialised as Triton specialises these arguments: 1 is a constant, multiples of 16 are known."""
+def specialised(launch):
+    """(signature, constants, attributes), as Triton specialises: 1 is a constant, multiples of 16 are known."""
     kernel, signature, constants, attributes = launch.kernel, {}, {}, {}
     fixed = {p.name: (p.is_constexpr, p.do_not_specialize) for p in kernel.params}
     for i, name in enumerate(kernel.arg_names):
@@ -63,7 +77,13 @@ def compiled(launch, target):
             signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
         if not isinstance(value, float) and aligned % 16 == 0 and not plain:
             attributes[(i,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    return signature, constants, attributes
+
+
+def compiled(launch, target):
+    """The kernel for these arguments."""
+    signature, constants, attributes = specialised(launch)
+    source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     return triton.compile(source, target=target, options=launch.options)
 
 
@@ -81,7 +101,8 @@ def row(target, operation, name, launch):
     """What the compiled launch needs, as one row of the table."""
     backend, architecture = target.split()
     cuda = backend == "cuda"
-    asm = compiled(launch, GPUTarget(backend, int(architecture) if cuda else architecture, 32 if cuda else 64)).asm
+    found = compiled(launch, GPUTarget(backend, int(architecture) if cuda else architecture, 32 if cuda else 64))
+    asm = found.asm
     if cuda:
         registers, spilled = registers_of_cubin(asm["cubin"])
         wide = len(re.findall(r"st\.global\.v4\.b32", asm["ptx"]))
@@ -94,7 +115,8 @@ def row(target, operation, name, launch):
     return {
         "target": target, "operation": operation, "function": launch.kernel.__name__, "kernel": name,
         "warps": launch.warps, "registers": registers, "spilled": spilled, "wide_stores": wide,
-        "narrow_stores": narrow, "conversions": asm["ttgir"].count("ttg.convert_layout"),
+        "narrow_stores": narrow, "shared": found.metadata.shared,
+        "conversions": asm["ttgir"].count("ttg.convert_layout"),
     }  # fmt: skip
 
 

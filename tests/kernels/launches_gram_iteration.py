@@ -1,18 +1,20 @@
 """The largest tile of each precision, filled and not; the others."""
 
+import functools
+
+import fastfreq_kernels as kernels
 import torch
-from fastfreq_kernels.gram_iteration import _triton
 
 
 def cases(sides=(64, 37)):
-    """(name, launch) of the launches that need most registers."""
-    for dtype in (torch.float32, torch.float64):
+    """(name, call) of what needs most registers."""
+    for dtype in (torch.complex64, torch.complex128):
         for c in sides:
-            norms, products = torch.empty(2, 512, dtype=dtype), torch.zeros(512, c, c, dtype=dtype)
-            (launch,) = _triton.launches(norms, products)
-            yield f"square {str(dtype).removeprefix('torch.')} side {c}", launch
+            matrices = torch.ones(512, c, c + 3, dtype=dtype)
+            name = f"{str(dtype).removeprefix('torch.')} side {c}"
+            yield name, functools.partial(kernels.gram_iteration, matrices, iterations=3)
 
 
 def more_cases():
-    """(name, launch) of the smaller tiles."""
+    """(name, call) of the smaller tiles."""
     return cases((1, 16, 32))

@@ -13,16 +13,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastfreq_kernels import _philox, _planes
+from fastfreq_kernels import _configs, _philox, _planes
 from fastfreq_kernels._device import turn, words
 from fastfreq_kernels._launch import Launch, run_on
 from fastfreq_kernels._output import Output
 from fastfreq_kernels.filter_bands._triton import filtered_launches
 
 from . import _reference
-
-_BLOCK = 256  # counters of one program, of four values each; not yet measured on any GPU
-_WARPS = 4  # not yet measured on any GPU
 
 
 @triton.jit
@@ -82,13 +79,13 @@ def gaussian_launch(out: Tensor, image_ids: Tensor, seed: int, domain: int) -> L
     quads = triton.cdiv(h * w, 4)
     return Launch(
         gaussian_kernel,
-        (triton.cdiv(n * c * quads, _BLOCK),),
+        (triton.cdiv(n * c * quads, _configs.NOISE_BLOCK),),
         {
             "out": out, "image_ids": image_ids, "stride_n": image_ids.stride(0), "count": n * c * quads,
             "channels": c, "pixels": h * w, "quads": quads, "seed": seed,
-            "stream": _philox.stream(_philox.GAUSSIAN, domain), "DENSE": h * w % 4 == 0, "BLOCK": _BLOCK,
+            "stream": _philox.stream(_philox.GAUSSIAN, domain), "DENSE": h * w % 4 == 0, "BLOCK": _configs.NOISE_BLOCK,
         },
-        _WARPS,
+        _configs.NOISE_WARPS,
     )  # fmt: skip
 
 

@@ -91,6 +91,30 @@ def _refine(q, e, spare_q, spare_e, values, n, error, failed):
 
 
 @jit
+def _sort(values, lane, n):
+    """One lane of n wide slots, ascending. Shell's: NumPy's sort takes a second to compile."""
+    gap = np.int64(1)
+    while gap < n // 3:
+        gap = 3 * gap + 1
+    while gap:
+        for i in range(gap, n):
+            value, j = values[i * WIDE + lane], i - gap
+            while j >= 0 and values[j * WIDE + lane] > value:
+                values[(j + gap) * WIDE + lane] = values[j * WIDE + lane]
+                j -= gap
+            values[(j + gap) * WIDE + lane] = value
+        gap //= 3
+
+
+@jit
+def _roots(squares, lane, scale, out):
+    """Square roots of a lane of slots, times `scale`; of what is negative 0."""
+    for i in range(len(out)):
+        square = squares[i * WIDE + lane]
+        out[i] = math.sqrt(square if square > 0 or square != square else 0.0) * scale
+
+
+@jit
 def _by_squares(squares, work, n, exact, failed):
     """Squares of the values, in no order, into the first n slots of `work`; False if QL did not converge."""
     size = n * WIDE
@@ -100,16 +124,14 @@ def _by_squares(squares, work, n, exact, failed):
         for lane in range(WIDE):
             q[i * WIDE + lane] = squares[2 * i * WIDE + lane]
             e[i * WIDE + lane] = squares[(2 * i + 1) * WIDE + lane]
-    values[:] = q
-    values[WIDE:] += e[: size - WIDE]
-    spare_e[:] = q * e
+    for i in range(size):
+        values[i] = q[i] + e[i - WIDE] if i >= WIDE else q[i]
+        spare_e[i] = q[i] * e[i]
     if not _ql(values, spare_e, n, _ROUNDING**2):
         return False
     if exact:
         for lane in range(WIDE):
-            own = values[lane::WIDE].copy()
-            own.sort()
-            values[lane::WIDE] = own
+            _sort(values, lane, n)
         _refine(q, e, spare_q, spare_e, values, n, 8 * n * _ROUNDING, failed)
     return True
 
@@ -129,16 +151,21 @@ def bidiagonal_values(squares, work, count, exact, out):
     scales, failed = np.zeros(WIDE), np.zeros(WIDE)
     for lane in range(WIDE):
         squares[(2 * n - 1) * WIDE + lane] = 0
-        largest = squares[lane::WIDE].max() if lane < count else 0.0
+        largest = 0.0
+        for i in range(2 * n if lane < count else 0):
+            largest = max(largest, squares[i * WIDE + lane])
         scales[lane] = math.sqrt(largest)
-        squares[lane::WIDE] *= 1 / largest if largest > 0 else 0.0
+        factor = 1 / largest if largest > 0 else 0.0
+        for i in range(2 * n):
+            squares[i * WIDE + lane] *= factor
     if not _by_squares(squares, work, n, exact, failed):
         return False
+    again = 0
     for lane in range(count):
-        own = work[lane : n * WIDE : WIDE].copy()
-        own.sort()
-        out[lane] = np.sqrt(np.maximum(own, 0)) * scales[lane]
-    if not failed[:count].any():
+        _sort(work, lane, n)
+        _roots(work, lane, scales[lane], out[lane])
+        again += failed[lane] > 0
+    if not again:
         return True
     both = work[: 2 * n * WIDE]
     both[:] = 0
@@ -146,7 +173,8 @@ def bidiagonal_values(squares, work, count, exact, out):
         return False
     for lane in range(count):
         if failed[lane] > 0:
-            own = both[lane::WIDE].copy()
-            own.sort()
-            out[lane] = np.maximum(own[n:], 0) * scales[lane]
+            _sort(both, lane, 2 * n)
+            for i in range(n):
+                value = both[(n + i) * WIDE + lane]
+                out[lane, i] = (value if value > 0 or value != value else 0.0) * scales[lane]
     return True

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from fastfreq_kernels.hermitian_eigenvalues._compiled import _largest
+from fastfreq_kernels.simd.entry import entry
 from fastfreq_kernels.simd.vector import REGISTER, WIDE, jit
 
 from . import _by_rows, _interleaved
@@ -32,7 +33,7 @@ def _power(values):
     return values.dtype.type(2.0 ** -max(-most, min(most, exponent)))
 
 
-@jit
+@entry
 def singular_values(matrices, out, together, exact):
     """Singular values, ascending, into out (count, n), of matrices (count, m, 2 n), m >= n.
 
@@ -67,11 +68,12 @@ def singular_values(matrices, out, together, exact):
         if not bidiagonal_values(squares, room, some, exact, out[first : first + some]):
             return False
         for lane in range(some):
-            out[first + lane] /= powers[lane]
+            for i in range(n):
+                out[first + lane, i] /= powers[lane]
     return True
 
 
-@jit
+@entry
 def conv_singular_values(taps, n, cosines, sines, out, together, exact):
     """As `singular_values`, of the matrices sum_t T_t (cos_t + i sin_t) at frequencies (f, t).
 

@@ -174,4 +174,5 @@ def launch(left: Tensor, values: Tensor, right: Tensor, tall: Tensor, tile: _con
             "ROWS": tile.rows, "COLUMNS": tile.columns, "SWEEPS": 30, "LEAST": 1e-150 if double else 1e-17,
         },
         tile.warps,
+        registers=True,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfreq_kernels.simd.entry import entry
 from fastfreq_kernels.simd.fft import transform
 from fastfreq_kernels.simd.moves import clip, put, put_three
 from fastfreq_kernels.simd.planes import LANES, mean_of, shape_of, to_columns, to_rows
@@ -60,7 +61,7 @@ class Finish(NamedTuple):
     shifts: NDArray[np.float32]  # (c,)
 
 
-@jit
+@entry
 def arrange(mask, shape):
     """The symmetric part of a mask (h, w) over h w, (groups, w * LANES); and which groups (groups,) are not all 0."""
     h, w = shape.h, shape.w
@@ -76,7 +77,7 @@ def arrange(mask, shape):
     return out, wanted
 
 
-@jit
+@entry
 def analyse(image, unit, shape, work, into):
     """Fill `into` from an image (c, h * w)."""
     x, corner = work.x, work.corner
@@ -95,7 +96,7 @@ def analyse(image, unit, shape, work, into):
         into.energies[channel] = total / np.float64(shape.h * shape.w) ** 2
 
 
-@jit
+@entry
 def synthesise(image, mask, contrast, shape, work, finish, start):
     """One band of one image, analysed, into the result from `start` on; `contrast` restores the image's."""
     means, passed, y, corner = image.means, mask.passed, work.y, work.corner

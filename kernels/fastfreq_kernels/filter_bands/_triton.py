@@ -21,13 +21,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastfreq_kernels import _planes
+from fastfreq_kernels import _configs, _planes
 from fastfreq_kernels._launch import Launch, check_image, run_on
 from fastfreq_kernels._output import Output
 
-_BLOCK = 1024  # elements of one program of either kernel; not yet measured on any GPU
-_BANDS = 8  # for which a program keeps its piece of the spectrum; not yet measured on any GPU
-_WARPS = 4  # not yet measured on any GPU
 _PLANES_BYTES = 256 << 20  # of filtered planes at a time; bounds the memory between the kernels
 
 
@@ -163,16 +160,17 @@ def filtered_launches(
 def mask_launch(out: Tensor, spectrum: Tensor, half: Tensor, width: int, *, energy: bool) -> Launch:
     """The launch that fills out (b, m, c, h, w // 2 + 1, 2), and its "energy" (b, m, c, blocks)."""
     m, c, h, halved, _ = spectrum.shape
-    blocks = triton.cdiv(2 * h * halved, _BLOCK)
+    blocks = triton.cdiv(2 * h * halved, _configs.BANDS_BLOCK)
     sums = torch.empty((len(half), m, c, blocks if energy else 1), dtype=torch.float32, device=out.device)
     return Launch(
         mask_kernel,
-        (blocks * m * c * triton.cdiv(len(half), _BANDS),),
+        (blocks * m * c * triton.cdiv(len(half), _configs.BANDS_EACH),),
         {
             "out": out, "energy": sums, "spectrum": spectrum, "masks": half, "planes": m * c, "bands": len(half),
-            "cells": h * halved, "half": halved, "width": width, "ENERGY": energy, "BANDS": _BANDS, "BLOCK": _BLOCK,
+            "cells": h * halved, "half": halved, "width": width, "ENERGY": energy,
+            "BANDS": _configs.BANDS_EACH, "BLOCK": _configs.BANDS_BLOCK,
         },
-        _WARPS,
+        _configs.BANDS_WARPS,
     )  # fmt: skip
 
 
@@ -189,13 +187,13 @@ def finish_launch(
     rows, size = (m, c * h * w) if channels_last else (m * c, h * w)
     return Launch(
         finish_kernel,
-        (triton.cdiv(size, _BLOCK) * rows * b,),
+        (triton.cdiv(size, _configs.BANDS_BLOCK) * rows * b,),
         {
             "out": out, "planes": planes, "images": planes if images is None else images, "gain": gain,
             "offset": offset, "mean": output.mean if normalised else gain, "std": output.std if normalised else gain,
             "rows": rows, "sources": m * c, "size": size, "pixels": h * w, "out_band": out.stride(0),
             "C": c, "CHANNELS_LAST": channels_last, "BASE": images is not None, "CLIP": output.clip,
-            "NORMALISE": normalised, "BLOCK": _BLOCK,
+            "NORMALISE": normalised, "BLOCK": _configs.BANDS_BLOCK,
         },
-        _WARPS,
+        _configs.BANDS_WARPS,
     )  # fmt: skip

@@ -6,7 +6,8 @@ for several frequencies, with cos(a + b) = cos a cos b - sin a sin b.
 
 Per frequency and image of e = c h w elements, b bytes each:
     written      e b            the output, the only traffic that grows with frequencies x images
-    read         e b_in / 8     the image, once for eight frequencies, mostly from L2
+    read         e b_in / 8     the image, once for eight frequencies, mostly from L2; images in another layout than
+                                the output's, and bytes, are copied first, once for all frequencies
                  8 (h + w c)    the tables, from L1 and L2
     arithmetic   6 e            two FMA for the wave, two for the clip, one FMA for the normalisation, half a cast
 At 8 flops per element (an FMA is two) and 2 bytes, 4 flops per byte: bandwidth bounds it on every GPU with more than
@@ -26,7 +27,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastfreq_kernels import _configs, _philox
+from fastfreq_kernels import _configs, _philox, _planes
 from fastfreq_kernels._device import turn, words
 from fastfreq_kernels._launch import Launch, run_on
 from fastfreq_kernels._output import Output
@@ -76,13 +77,14 @@ def signs_kernel(
 
 @triton.jit
 def perturb_kernel(
-    out, images, rows, columns, signs, mean, std, n, f, h,
-    image_n, image_c, image_y, image_x, sign_f, sign_n, sign_c,
-    C: tl.constexpr, ROW: tl.constexpr, CHANNELS_LAST: tl.constexpr, DENSE: tl.constexpr, UINT8: tl.constexpr,
-    CLIP: tl.constexpr, NORMALISE: tl.constexpr,
+    out, images, rows, columns, signs, mean, std, n, f, h, sign_f, sign_n, sign_c,
+    C: tl.constexpr, ROW: tl.constexpr, CHANNELS_LAST: tl.constexpr, CLIP: tl.constexpr, NORMALISE: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, FREQUENCIES: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one plane (an image, or a channel of it when contiguous) at FREQUENCIES frequencies."""
+    """One tile of one plane (an image, or a channel of it when contiguous) at FREQUENCIES frequencies.
+
+    Images are laid out as the output is: neighbours in the tile are neighbours in memory.
+    """
     column_tiles: tl.constexpr = (ROW + COLUMNS - 1) // COLUMNS
     row_tiles = tl.cdiv(h, ROWS)
     planes = n if CHANNELS_LAST else n * C
@@ -94,24 +96,18 @@ def perturb_kernel(
 
     y, j = (first_row + tl.arange(0, ROWS))[:, None], (first_column + tl.arange(0, COLUMNS))[None, :]
     if CHANNELS_LAST:
-        image, channel, x = plane, j % C, j // C
+        image, channel = plane, j % C
     else:
-        image, channel, x = plane // C, plane % C, j
+        image, channel = plane // C, plane % C
     inside = (y < h) & (j < ROW)
-
-    if DENSE:  # laid out as the output is: neighbours in the tile are neighbours in memory
-        across = j.to(tl.int64) + (0 if CHANNELS_LAST else channel * image_c)
-    else:
-        across = channel.to(tl.int64) * image_c + x.to(tl.int64) * image_x
-    pixels = tl.load(images + (image * image_n + y * image_y) + across, mask=inside, other=0).to(tl.float32)
-    if UINT8:
-        pixels = pixels / 255
+    local = tl.arange(0, ROWS)[:, None] * ROW + tl.arange(0, COLUMNS)[None, :]
+    start = (plane * h + first_row) * ROW + first_column
+    pixels = tl.load(images + start + local, mask=inside, other=0).to(tl.float32)
     gain, shift = 1.0, 0.0
     if NORMALISE:
         gain = 1 / tl.load(std + channel).to(tl.float32)
         shift = -tl.load(mean + channel).to(tl.float32) * gain
 
-    local = tl.arange(0, ROWS)[:, None] * ROW + tl.arange(0, COLUMNS)[None, :]
     for k in range(first_frequency, tl.minimum(first_frequency + FREQUENCIES, f)):
         row_cos = tl.load(rows + 2 * k * h + y, mask=y < h, other=0)
         row_sin = tl.load(rows + (2 * k + 1) * h + y, mask=y < h, other=0)
@@ -124,8 +120,7 @@ def perturb_kernel(
             value = tl.minimum(value, 1.0, propagate_nan=tl.PropagateNan.ALL)
         if NORMALISE:
             value = value * gain + shift
-        start = ((k * planes + plane) * h + first_row) * ROW + first_column
-        tl.store(out + start + local, value.to(out.dtype.element_ty), mask=inside)
+        tl.store(out + k * planes * h * ROW + start + local, value.to(out.dtype.element_ty), mask=inside)
 
 
 def perturb(images: Tensor, frequencies: Tensor, signs: Tensor, eps: float, phase: float, output: Output) -> Tensor:
@@ -163,25 +158,29 @@ def launches(
     tile = _configs.perturb_tile(h, row)
     planes = n if channels_last else n * c
     tiles = triton.cdiv(h, tile.rows) * triton.cdiv(row, tile.columns)
-    image_n, image_c, image_y, image_x = images.stride()
-    # bytes are gathered: a 16-byte load of them would bring a layout of its own, and a conversion in the loop
-    dense = images.dtype != torch.uint8 and ((image_c, image_x) == (1, c) if channels_last else image_x == 1)
     main = Launch(
         perturb_kernel,
         (tiles * planes * triton.cdiv(f, tile.frequencies),),
         {
-            "out": out, "images": images, "rows": rows, "columns": columns, "signs": signs,
+            "out": out, "images": _laid_out(images, channels_last), "rows": rows, "columns": columns, "signs": signs,
             "mean": output.mean if normalised else rows, "std": output.std if normalised else rows,  # not read without
             "n": n, "f": f, "h": h,
-            "image_n": image_n, "image_c": image_c, "image_y": image_y, "image_x": image_x,
             "sign_f": signs.stride(0), "sign_n": signs.stride(1), "sign_c": signs.stride(2),
-            "C": c, "ROW": row, "CHANNELS_LAST": channels_last, "DENSE": dense, "UINT8": images.dtype == torch.uint8,
-            "CLIP": output.clip, "NORMALISE": normalised,
+            "C": c, "ROW": row, "CHANNELS_LAST": channels_last, "CLIP": output.clip, "NORMALISE": normalised,
             "ROWS": tile.rows, "COLUMNS": tile.columns, "FREQUENCIES": tile.frequencies,
         },
         tile.warps,
     )  # fmt: skip
     return [tables, main]
+
+
+def _laid_out(images: Tensor, channels_last: bool) -> Tensor:
+    """The images as a program reads them, a copy where they are not.
+
+    A program that gathers pixels from another layout, or from bytes, has five times the loads at every frequency.
+    """
+    pixels = _planes.pixels_of(images) if images.dtype == torch.uint8 else images
+    return (pixels.movedim(1, -1) if channels_last else pixels).contiguous()
 
 
 def signs(image_ids: Tensor, frequencies: Tensor, shape: Sequence[int], seed: int, domain: int) -> Tensor:

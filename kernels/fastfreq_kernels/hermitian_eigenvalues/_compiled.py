@@ -17,6 +17,7 @@ import math
 import numpy as np
 from numba import njit
 
+from fastfreq_kernels.simd.entry import entry
 from fastfreq_kernels.simd.vector import (
     REGISTER,
     WIDE,
@@ -306,7 +307,7 @@ def _finish(diagonal, squares, scales, eps, c, first, out):
     return True
 
 
-@jit
+@entry
 def eigenvalues(packed, out):
     """Eigenvalues (n, c), in no order, of packed matrices (n, c, c); False if an iteration did not converge."""
     count, c = packed.shape[0], packed.shape[1]
@@ -327,7 +328,7 @@ def eigenvalues(packed, out):
     return True
 
 
-@jit
+@entry
 def gram_eigenvalues(lags, cosines, sines, out):
     """As `eigenvalues`, of the Gram matrices sum_d lags[..., d] (cos_d below, sin_d above the diagonal), (f, c).
 

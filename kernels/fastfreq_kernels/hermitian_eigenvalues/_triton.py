@@ -49,10 +49,10 @@ def tridiagonal_kernel(
     y, x = row - start, column - start
     if FIRST:  # M is still packed
         matrix = matrices + n * side * side
-        real = tl.load(matrix + tl.maximum(y, x) * side + tl.minimum(y, x), mask=inside, other=0)
-        imaginary = tl.load(matrix + tl.minimum(y, x) * side + tl.maximum(y, x), mask=inside & (y != x), other=0)
-        M = real + tl.where(y > x, imaginary, -imaginary)
-        largest = tl.max(tl.maximum(tl.abs(real), tl.abs(imaginary)))
+        own = tl.load(matrix + y * side + x, mask=inside, other=0)
+        twin = tl.trans(own)
+        M = tl.where(y > x, own + twin, tl.where(y < x, twin - own, own))
+        largest = tl.max(tl.abs(own))
         M = M / tl.where(largest > 0, largest, 1)  # pyright: ignore[reportOperatorIssue]
         norm = tl.sqrt(tl.sum(M * M))
         M = M / tl.where(norm > 0, norm, 1)
@@ -158,6 +158,7 @@ def _tridiagonal(shared: dict[str, Any], matrices: Tensor) -> Launch:
             "NEGLIGIBLE": (1e-3 * torch.finfo(matrices.dtype).eps) ** 2,
         },
         _configs.eigenvalues_warps(tile, matrices.dtype),
+        registers=True,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastfreq_kernels.simd.entry import entry
 from fastfreq_kernels.simd.fft import transform
 from fastfreq_kernels.simd.moves import add_doubles
 from fastfreq_kernels.simd.planes import LANES, mean_of, shape_of, to_rows
@@ -22,7 +23,7 @@ from ._exact import DOUBLES, add_parts, moments
 __all__ = ["DOUBLES", "LANES", "moments", "radial_power", "shape_of"]
 
 
-@jit
+@entry
 def radial_power(images, unit, magnitude, shape, cells, starts, work, kept, rings, sums, anchors, limits, used):
     """Fill rings (n, c, r) and add to sums (c, p, groups * w * LANES) for images (n, c, h * w), uint8 or float32.
 

@@ -8,6 +8,7 @@ import llvmlite.ir as ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic as _intrinsic
 
+from fastfreq_kernels.simd.entry import entry
 from fastfreq_kernels.simd.vector import REGISTER, fill, jit, load
 
 __all__ = ["DOUBLES", "add_parts", "moments"]
@@ -86,7 +87,7 @@ def add_parts(sums, at, value, first, anchors, limits, used):
             return first
 
 
-@jit
+@entry
 def moments(profiles, rows, sums, anchors, limits, used):
     """Add p_i p_j for each profile p, i below `rows` and j from i on, to sums (p, rows, width) as by `add_parts`.
 

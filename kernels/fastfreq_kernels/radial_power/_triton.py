@@ -23,15 +23,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastfreq_kernels import _configs
 from fastfreq_kernels._launch import Launch, check_image, run_on
 
 from ._parts import add_parts, moments
 from ._reference import centred_spectrum
 from ._rings import rings_of
-
-_BLOCK = 128  # cells that a program adds at a time; not yet measured on any GPU
-_WARPS = 2  # not yet measured on any GPU
-_GROUP_BYTES = 24 << 20  # of spectrum made and read before the next: half the L2 of an H200; not yet measured
 
 
 @triton.jit
@@ -91,7 +88,7 @@ def radial_power(
     rings = torch.empty(n, c, len(starts) - 1, dtype=dtype, device=images.device)
     parts = () if exponents is None else (len(exponents),)
     plane = torch.zeros(*parts, c, h, w // 2 + 1, dtype=torch.float64, device=images.device)
-    group = max(1, _GROUP_BYTES // (c * cells * 2 * rings.element_size()))
+    group = max(1, _configs.RINGS_GROUP_BYTES // (c * cells * 2 * rings.element_size()))
 
     def by_group() -> Iterator[Launch]:
         for start in range(0, n, group):
@@ -120,12 +117,14 @@ def launches(
     """The launches for one group: rings (n, c, r) filled, plane (c, h, w // 2 + 1) added to."""
     n, c, h, half, _ = spectrum.shape
     cells, count = h * half, rings.shape[2]
-    shared = {"spectrum": spectrum, "cells": cells, "MAGNITUDE": magnitude, "BLOCK": _BLOCK}
+    shared = {"spectrum": spectrum, "cells": cells, "MAGNITUDE": magnitude, "BLOCK": _configs.RINGS_BLOCK}
     by_ring = {"rings": rings, "table": table, "starts": starts, "count": count}
     by_cell = {"plane": plane, "images": n, "channels": c}
     return [
-        Launch(rings_kernel, (n * c * count,), {**shared, **by_ring}, _WARPS),
-        Launch(plane_kernel, (c * triton.cdiv(cells, _BLOCK),), {**shared, **by_cell}, _WARPS),
+        Launch(rings_kernel, (n * c * count,), {**shared, **by_ring}, _configs.RINGS_WARPS),
+        Launch(
+            plane_kernel, (c * triton.cdiv(cells, _configs.RINGS_BLOCK),), {**shared, **by_cell}, _configs.RINGS_WARPS
+        ),
     ]
 
 

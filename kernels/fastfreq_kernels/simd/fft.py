@@ -48,7 +48,7 @@ def plan(n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
 @jit
 def transform(radices, twiddles, x, y):
     """DFT of every lane of x, which is overwritten; the result is in the one of x and y that is returned."""
-    m, s, first = 1, 1, 0
+    m, s, first = np.int64(1), np.int64(1), np.int64(0)  # literals would be types of their own, compiled again
     for radix in radices:
         m *= radix
     for radix in radices:

@@ -12,12 +12,14 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic as _intrinsic
-from numba.extending import overload
+from numba.extending import lower_builtin
+
+from .linking import jit
 
 __all__ = [
     "REGISTER",
@@ -35,7 +37,6 @@ __all__ = [
 ]
 
 intrinsic: Any = _intrinsic  # as functions without the typing context, which callers do not pass
-jit = njit(nogil=True, cache=True, error_model="numpy")  # how compiled code is compiled
 REGISTER = 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32  # bytes of a register
 WIDE = 32  # lanes of a wide value
 _FLAGS = ("contract",)  # a * b + c is one instruction; nothing is reordered, so every lane rounds alike
@@ -119,18 +120,19 @@ fill_wide = _filler(_wide)
 
 
 def _arithmetic(function: Any, instruction: str) -> None:
-    @intrinsic
-    def apply(typing, a, b):  # noqa: ANN001
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return getattr(builder, instruction)(*arguments, flags=_FLAGS)
+    """An operator on two registers of one type, as one instruction: no function that would be compiled for itself."""
+    register: Any = infer_global
 
-        return a(a, b), generate
+    @register(function)
+    class _Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and isinstance(args[0], Lanes) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
 
-    @overload(function)
-    def _(a, b):  # noqa: ANN001
-        if isinstance(a, Lanes) and a == b:
-            return lambda a, b: apply(a, b)
-        return None
+    @lower_builtin(function, Lanes, Lanes)
+    def _(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return getattr(builder, instruction)(*arguments, flags=_FLAGS)
 
 
 _arithmetic(operator.add, "fadd")
