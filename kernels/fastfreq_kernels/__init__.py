@@ -8,6 +8,7 @@ from .filter_bands import filter_bands
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 from .gram_iteration import gram_iteration
 from .hermitian_eigenvalues import hermitian_eigenvalues
+from .hermitian_eigenvectors import hermitian_eigenvectors
 from .radial_power import radial_cells, radial_power, ring_moments
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "gaussian_noise",
     "gram_iteration",
     "hermitian_eigenvalues",
+    "hermitian_eigenvectors",
     "radial_cells",
     "radial_power",
     "ring_moments",
