@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 import fastfreq_kernels as kernels
 import numpy as np
 import torch
-from fastfreq_kernels._configs import eigenvalues_route
 from fastfreq_kernels._hermitian import dilation
 from fastfreq_kernels._threads import own_threads_only
 from numpy.typing import NDArray
@@ -140,7 +139,7 @@ def _without_zeros(taps: Tensor) -> Tensor:
 
 
 def _direct(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) -> Steps:
-    """Of the matrices themselves; on a GPU their dilations are Hermitian and have them, if they are not too large."""
+    """Of the matrices themselves; on a GPU their dilations are Hermitian and have them."""
     g, _, rows, columns = taps.shape
     frequencies = symbols.frequencies.to(taps.device)
 
@@ -151,7 +150,7 @@ def _direct(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) ->
         return dilation(kernels.conv_symbols(taps, symbols.offsets, frequencies, grid=symbols.grid))
 
     each = _bytes(taps, rows * columns * 2 * taps.itemsize)
-    if not on_gpu or eigenvalues_route(rows + columns, taps.dtype) == "host":
+    if not on_gpu:
         return _in_blocks(of, frequencies, each, progress)
     return (
         yield Wanted(

@@ -264,7 +264,8 @@ def _spectra(
     """By name; layers that cannot be done are added to `skipped`. Layers on a GPU are done together."""
     spectra: dict[str, LayerSingularValues] = {}
     pairs = list(zip(found, batch_norms, strict=True))
-    on_gpu = all(isinstance(w := getattr(layer.module, "weight", None), torch.Tensor) and w.is_cuda for layer in found)
+    # of parameters: a weight that is made when it is read may be another each time
+    on_gpu = all(parameter.is_cuda for layer in found for parameter in layer.module.parameters())
     with tqdm(total=len(found), unit="layer", desc="singular values", disable=not progress) as bar:
         for some in [pairs] if on_gpu else [[pair] for pair in pairs]:
             taken: list[tuple[str, str, Symbols]] = []

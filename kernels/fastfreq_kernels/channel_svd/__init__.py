@@ -81,12 +81,14 @@ def conv_singular_values(taps: Tensor, offsets: Tensor, frequencies: Tensor, *, 
     matrices it needs as it goes, so that they are never all in memory.
     """
     with torch.no_grad():
-        if taps.is_cuda and _configs.singular_values_route(*taps.shape[2:], taps.dtype) == "host":
-            on_host = (each.cpu() for each in (taps, offsets, frequencies))  # not their matrices, which are larger
-            return conv_singular_values(*on_host, grid=grid).to(taps.device)
+        _taps.check_convolution(taps, offsets, frequencies, grid)
+        rows, columns = taps.shape[2:]
+        if taps.is_cuda and _configs.singular_values_route(rows, columns, taps.dtype) == "host":
+            # not their matrices, which are larger
+            values = conv_singular_values(taps.cpu(), offsets.cpu(), frequencies.cpu(), grid=grid)
+            return values.to(taps.device)
         if not taps.is_cpu:
             return channel_singular_values(conv_symbols(taps, offsets, frequencies, grid=grid))
-        _taps.check_convolution(taps, offsets, frequencies, grid)
         if not _finite(taps):
             raise ValueError("expected finite `taps`, got NaN or infinite ones; look for the layer they come from")
         values = _cpu.conv_singular_values(taps, offsets, frequencies, grid)
