@@ -84,7 +84,8 @@ def excess_over(matrices: Tensor, bound: float) -> tuple[Tensor, Tensor]:
             if not above:
                 return torch.zeros_like(matrices), largest
             u, s, v = triples_by_gram(tall, above)
-            excess = (u * (s - bound).clamp_min(0)[:, None]) @ v.mH
-            return (excess if a >= b else excess.mH).reshape(*batch, a, b), largest
+            left, right = (u, v) if a >= b else (v, u)
+            excess = (left * (s - bound).clamp_min(0)[:, None]) @ right.mH
+            return excess.reshape(*batch, a, b), largest
     u, s, vh = kernels.channel_svd(matrices)
     return (u * (s - bound).clamp_min(0).unsqueeze(-2).to(u.dtype)) @ vh, s.max()
