@@ -3,6 +3,8 @@
 `test_emulated_device.py` has the same on a device that is not there.
 """
 
+import copy
+
 import fastfreq_kernels as kernels
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from fastfreq_kernels import _configs
 from torch import nn
 
+import fastfreq as ff
 from fastfreq.layers import _gram_vectors, _together, _values
 from fastfreq.layers._together import together
 from fastfreq.layers._values import values_of
@@ -84,6 +87,34 @@ def test_sides_that_a_gpu_does_not_take_are_the_hosts(monkeypatch):
         truth = dense(symbols)
         assert np.abs(values - truth).max() <= 1e-13 * truth.max()
     assert solved and max(solved) <= 20
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("accuracy", "tolerance"), [("exact", 1e-13), ("high", 1e-7), ("fast", 7e-4)])
+def test_gpu_gives_the_cpus_values(accuracy, tolerance):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 40, 3, padding=1), nn.Conv2d(40, 150, 3, 2, 1), nn.Conv2d(150, 80, 1)).eval()
+    expected = ff.singular_values(net, input_size=(3, 12, 14), accuracy=accuracy)
+    found = ff.singular_values(net.cuda(), input_size=(3, 12, 14), accuracy=accuracy)
+    for name, layer in expected.items():
+        assert np.abs(found[name].distinct - layer.distinct).max() <= tolerance * layer.norm
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_cpus_vectors_and_projection():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    torch.manual_seed(0)
+    layer = nn.Conv2d(70, 66, 3, padding=1, padding_mode="circular", bias=False).double()
+    on_gpu = copy.deepcopy(layer).cuda()
+    one, other = (ff.layers.singular_vectors(each, input_size=(6, 7), k=2) for each in (layer, on_gpu))
+    torch.testing.assert_close(one.values, other.values, rtol=1e-12, atol=0)
+    assert ((one.left.conj() * other.left).sum(dim=2).abs() - 1).abs().max() < 1e-9
+    bound = 0.8 * float(ff.spectral_norm(layer, input_size=(6, 7)))
+    one, other = (ff.layers.clip_singular_values(each, input_size=(6, 7), bound=bound) for each in (layer, on_gpu))
+    torch.testing.assert_close(one.weight, other.weight.cpu(), rtol=0, atol=1e-9)
 
 
 # ---------------------------------------------------------------- vectors

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fastfreq_kernels as kernels
 import torch
 from fastfreq_kernels._configs import eigenvalues_route, reduction_tile
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ def floor(side: int, dtype: torch.dtype, matrices: int, largest: int, machine: M
         reduction = max(matrices * fma / machine.fma[dtype], matrices * shuffles / machine.shuffles)
     else:
         moved, fma = 2 / 3 * c**3 * b, 8 / 3 * c**3
-        tile = reduction_tile(side, dtype, keep=False)
+        tile = reduction_tile(side, dtype)
         resident = machine.multiprocessors * max(1, 16 // tile.warps)  # 128 registers a thread
         latency = c * machine.step + c**2 / (2 * tile.rows) * machine.block
         waves = -(-matrices // resident)
@@ -80,6 +81,18 @@ def floor(side: int, dtype: torch.dtype, matrices: int, largest: int, machine: M
     steps = matrices * largest * c * (54 if double else 30)
     bisection = steps * (32 if double else 14) / machine.issued
     return Floor(matrices * moved, matrices * fma, reduction + bisection)
+
+
+def gram_seconds(wanted: Wanted, frequencies: int, machine: Machine = H100) -> float:
+    """Of the matrices themselves: products at a third of the multiply-adds there are, and bytes written three times."""
+    count = wanted.groups * frequencies
+    written = 3 * count * wanted.side**2 * wanted.dtype.itemsize / machine.memory
+    if not isinstance(wanted.packed, kernels.ConvGram):
+        return written
+    g, t, a, b = wanted.packed.taps.shape
+    small, large = min(a, b), max(a, b)
+    lags, direct = g * t * (t + 1) / 2 * small**2 * large, count * small * large * (2 * t + 4 * small)
+    return written + 3 * min(lags, direct) / machine.fma[wanted.dtype]
 
 
 class Layer(NamedTuple):
@@ -94,9 +107,9 @@ def layers_of(model: nn.Module, size: tuple[int, ...], accuracy: Any) -> tuple[l
     """Every convolution and linear layer of a model, and the launches that all of them need together, in rounds."""
     found, _ = find_convolutions(model, size, linear=True)
     symbols = [conv_symbols_of(layer.module, input_size=layer.input_size) for layer in found]
+    launches: list[dict[str, Any]] = []
     steps = [values_of(one, accuracy, on_gpu=True) for one in symbols]
     wants: list[list[tuple[int, torch.dtype, int, str]]] = [[] for _ in found]
-    launches: list[dict[str, Any]] = []
 
     def noted(i: int, inner: Any) -> Iterator[Wanted]:
         answer = None
@@ -118,7 +131,8 @@ def layers_of(model: nn.Module, size: tuple[int, ...], accuracy: Any) -> tuple[l
                 {
                     "side": one.side, "dtype": str(one.dtype).removeprefix("torch."), "matrices": count,
                     "layers": len({i for i, _ in parts}), "kernel": eigenvalues_route(one.side, one.dtype),
-                    "l2_gb": floors.bytes / 1e9, "gfma": floors.fma / 1e9, "predicted_ms": 1e3 * floors.seconds,
+                    "l2_gb": floors.bytes / 1e9, "gfma": floors.fma / 1e9, "eigenvalues_ms": 1e3 * floors.seconds,
+                    "matrices_ms": 1e3 * sum(gram_seconds(every[i], len(block)) for i, block in parts),
                 }
             )  # fmt: skip
         if accuracy == "fast":  # what it asks for next is decided by values
@@ -134,9 +148,9 @@ def layers_of(model: nn.Module, size: tuple[int, ...], accuracy: Any) -> tuple[l
 def together_ms(launches: Sequence[dict[str, Any]]) -> float:
     """Launches of few matrices run beside the others, on as many multiprocessors as they have matrices."""
     few = [launch for launch in launches if launch["matrices"] < FEW]
-    longest = max((launch["predicted_ms"] for launch in few), default=0.0)
-    every = sum(launch["predicted_ms"] * min(1, launch["matrices"] / H100.multiprocessors) for launch in launches)
-    return max(longest, every)
+    longest = max((launch["eigenvalues_ms"] for launch in few), default=0.0)
+    every = sum(launch["eigenvalues_ms"] * min(1, launch["matrices"] / H100.multiprocessors) for launch in launches)
+    return max(longest, every) + sum(launch["matrices_ms"] for launch in launches)
 
 
 def shares(layers: Sequence[Layer]) -> dict[str, Any]:
@@ -178,11 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found: dict[str, Any] = {
-        "about": "counted and predicted for an H100, not yet measured",
-        "sides": [],
-        "networks": {},
-    }
+    found: dict[str, Any] = {"about": "counted and predicted for an H100, not yet measured", "sides": []}
     print("eigenvalues of 1,024 matrices of a side; predicted for an H100, not yet measured")
     print(f"{'side':>5} {'dtype':8}{'kernel':10}{'L2 GB':>9}{'GFMA':>9}{'floor ms':>10}")
     for dtype in (torch.float32, torch.float64):
@@ -192,24 +202,31 @@ def main() -> None:
             row |= {"gfma": one.fma / 1e9, "predicted_ms": 1e3 * one.seconds}
             found["sides"].append(row)
             print("{side:5} {dtype:8}{kernel:10}{l2_gb:9.3f}{gfma:9.2f}{predicted_ms:10.3f}".format(**row))
+    found["networks"] = of_networks()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def of_networks() -> dict[str, Any]:
+    """Shares and launches of each network and accuracy, printed and returned."""
+    every: dict[str, Any] = {}
     for title, model in networks():
         for accuracy in ACCURACIES:
             layers, launches = layers_of(model, (3, 224, 224), accuracy)
             share, ms = shares(layers), together_ms(launches)
-            found["networks"][f"{title} {accuracy}"] = {**share, "launches": launches, "eigenvalues_predicted_ms": ms}
+            every[f"{title} {accuracy}"] = {**share, "launches": launches, "predicted_ms": ms}
             print(f"\n{title} {accuracy}: {share['layers']} layers, {share['by_formula']} by a formula; of the others")
             print(f"    our kernels take {share['layers_own']:.1%}, {share['matrices_own']:.2%} of their", end=" ")
             print(f"{share['solved_matrices']} matrices, {share['arithmetic_own']:.1%} of the arithmetic;", end=" ")
-            print(f"eigenvalues {ms:.1f} ms predicted, not yet measured")
+            print(f"{ms:.1f} ms predicted, not yet measured")
             for name, wants in share["host"].items():
                 print(f"    on the host: {name}, (side, matrices) {wants}")
             for launch in launches:
                 print(
                     "    side {side:5} {dtype:8} {matrices:6} matrices of {layers:3} layers {kernel:10}"
-                    "{l2_gb:9.2f} GB{gfma:9.1f} GFMA{predicted_ms:9.2f} ms".format(**launch)
+                    "{l2_gb:9.2f} GB{gfma:9.1f} GFMA{eigenvalues_ms:9.2f} + {matrices_ms:.2f} ms".format(**launch)
                 )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    return every
 
 
 if __name__ == "__main__":

@@ -194,6 +194,10 @@ def singular_values(
     - "high": at most 1e-7, by the Gram matrix in float64; values below that are not told from zero.
     - "fast": at most 3.5e-4, typically 1e-6 for the largest, by the matrix or its Gram matrix in float32.
 
+    On a GPU matrices of one side are one batch, whichever layers they belong to. "exact" values there are eigenvalues
+    of [[0, A], [A^H, 0]]; those of more than 1,024 rows and columns together are the CPU's compiled code's, as are
+    Gram matrices of larger sides.
+
     Args:
         model: any module, or one convolution.
         input_size: (c, height, width) of the images for a model; the spatial size alone for one layer.

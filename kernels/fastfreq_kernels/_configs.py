@@ -60,8 +60,8 @@ _EIGENVALUES_WARPS = {
 # By side of the tile: rows at a time and warps, of which none spills; predicted, not measured. Several programs share
 # a multiprocessor up to side 128, the largest tiles fill it.
 _REDUCTION = {
-    torch.float32: {16: (16, 1), 32: (16, 2), 64: (16, 4), 128: (16, 4), 256: (32, 16), 512: (16, 16), 1024: (8, 16)},
-    torch.float64: {16: (16, 1), 32: (16, 2), 64: (16, 4), 128: (16, 8), 256: (16, 16), 512: (8, 16), 1024: (4, 16)},
+    torch.float32: {16: (16, 1), 32: (16, 2), 64: (16, 2), 128: (16, 4), 256: (16, 16), 512: (8, 16), 1024: (4, 16)},
+    torch.float64: {16: (16, 1), 32: (16, 2), 64: (16, 4), 128: (16, 8), 256: (8, 16), 512: (4, 16), 1024: (2, 16)},
 }
 DILATION_BYTES = 512 << 20  # of the Hermitian matrices that have singular values, at a time; predicted, not measured
 INVERSE_BLOCK = 64  # vectors of one program of inverse iteration; predicted, not measured
@@ -170,11 +170,11 @@ def singular_values_route(rows: int, columns: int, dtype: torch.dtype) -> Litera
     return eigenvalues_route(rows + columns, dtype.to_real())
 
 
-def reduction_tile(side: int, dtype: torch.dtype, *, keep: bool) -> ReductionTile:
-    """Tile of a program that reduces a matrix of this side in memory; to keep reflectors takes registers, too."""
+def reduction_tile(side: int, dtype: torch.dtype) -> ReductionTile:
+    """Tile of a program that reduces a matrix of this side in memory."""
     tile = matrix_tile(side)
     rows, warps = _REDUCTION[dtype][tile]
-    return ReductionTile(tile, rows // 2 if keep and tile >= 256 else rows, warps)
+    return ReductionTile(tile, rows, warps)
 
 
 def back_columns(side: int) -> int:

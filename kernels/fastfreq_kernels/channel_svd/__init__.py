@@ -56,12 +56,23 @@ def channel_singular_values(matrices: Tensor, *, backend: str | None = None) -> 
     """
     path = _checked(matrices, backend)
     if torch.is_grad_enabled() and matrices.requires_grad:
-        return _reference.SingularValues.apply(matrices)  # pyright: ignore[reportReturnType]
+        kind = _SingularValues if matrices.is_cuda and backend is None else _reference.SingularValues
+        return kind.apply(matrices)  # pyright: ignore[reportReturnType]
     if backend == "triton":
         return _SVD(matrices, backend=backend)[1]
     if path == "operator" and matrices.is_cuda:
         return _on_gpu(matrices)
     return torch.linalg.svdvals(matrices) if _by_reference(matrices, path) else _cpu.singular_values(matrices)
+
+
+class _SingularValues(_reference.SingularValues):
+    """With vectors from `channel_svd`: torch's own solver takes matrices on a GPU one by one."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, matrices: Tensor) -> Tensor:
+        u, s, vh = channel_svd(matrices)
+        ctx.save_for_backward(u, vh)
+        return s
 
 
 def _on_gpu(matrices: Tensor) -> Tensor:

@@ -103,6 +103,9 @@ def reduction_kernel(
             tl.store(reflector + c, b, mask=inside)
         tl.debug_barrier()
 
+        # again: kept in registers across the reductions they would spill
+        va, vb = tl.load(old + index), tl.load(old + SIDE + index)
+        wa, wb = tl.load(old + 2 * SIDE + index), tl.load(old + 3 * SIDE + index)
         p, q = a + b, a - b
         down_p, down_q = tl.zeros((ROWS, SIDE), M.dtype.element_ty), tl.zeros((ROWS, SIDE), M.dtype.element_ty)
         right = inside & (index >= (k + 1) // 16 * 16)
@@ -163,7 +166,7 @@ class Tridiagonal(NamedTuple):
 def launches(matrices: Tensor, *, keep: bool) -> tuple[Tridiagonal, list[Launch]]:
     """The launches that reduce packed matrices (n, c, c), and what they fill; with `keep` what leads back, too."""
     n, c, _ = matrices.shape
-    tile = _configs.reduction_tile(c, matrices.dtype, keep=keep)
+    tile = _configs.reduction_tile(c, matrices.dtype)
     largest = torch.linalg.vector_norm(matrices, ord=torch.inf, dim=(1, 2))
     out = Tridiagonal(
         diagonal=matrices.new_empty(n, c),
