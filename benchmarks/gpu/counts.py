@@ -72,7 +72,7 @@ def floor(side: int, dtype: torch.dtype, matrices: int, largest: int, machine: M
     else:
         moved, fma = 2 / 3 * c**3 * b, 8 / 3 * c**3
         tile = reduction_tile(side, dtype)
-        resident = machine.multiprocessors * max(1, 16 // tile.warps)  # 128 registers a thread
+        resident = machine.multiprocessors * max(1, 8 // tile.warps)  # up to 255 registers a thread
         latency = c * machine.step + c**2 / (2 * tile.rows) * machine.block
         waves = -(-matrices // resident)
         rate = machine.l2 if min(matrices, resident) * c**2 * b / 3 < machine.l2_size else machine.memory

@@ -3,12 +3,12 @@
 `spread_kernel` writes M = R + J (see `_triton`), over its largest element, to memory. A step of `reduction_kernel`
     takes row and column k, which with the update that the last step left pending give the reflector v = a + i b;
     goes once over the blocks of rows below, all columns at a time: subtracts the pending update, writes the block
-    back, adds its rows of M q and M p (sums across the block) and its part of M^T p and M^T q to two accumulators of
-    the block's shape, which are added up once, after the last block;
+    back, makes its rows of M q and M p (sums across the block) and adds its part of M^T p and M^T q (sums down it);
     and makes w from those four vectors: the update that is now pending.
-Vectors go through 12 rows of scratch memory, with three barriers a step: what one thread wrote others read. Entries
-left of column k are finished; blocks start at multiples of their height and of 16 columns, so that loads stay wide, and
-what they do to finished entries is read by nobody.
+Vectors go through 12 rows of scratch memory, with three barriers a step: what one thread wrote others read. Warps lie
+side by side along the columns, so that sums down a block need none. Entries left of column k are finished; rows are
+padded with zeros to 16, blocks start at multiples of their height and of 16 columns, so that loads stay wide, and what
+they do to finished entries is read by nobody.
 
 Per matrix of side c, b bytes a number:
     L2           2 c^3 b / 3     each entry that is left read and written once a step
@@ -33,33 +33,34 @@ from fastfreq_kernels._launch import Launch
 
 
 @triton.jit
-def spread_kernel(matrices, packed, scales, c, TILE: tl.constexpr):
+def spread_kernel(matrices, packed, scales, c, stride, TILE: tl.constexpr):
     """M over its scale from a packed matrix: one tile on or below the diagonal, and its mirror image."""
     tiles = tl.cdiv(c, TILE)
     n, tile = (tl.program_id(0) // (tiles * tiles)).to(tl.int64), tl.program_id(0) % (tiles * tiles)
     if tile % tiles <= tile // tiles:
         i, j = tile // tiles * TILE + tl.arange(0, TILE), tile % tiles * TILE + tl.arange(0, TILE)
         inside, mirrored = (i < c)[:, None] & (j < c)[None, :], (j < c)[:, None] & (i < c)[None, :]
-        here = n * c * c + (i * c)[:, None] + j[None, :]
-        there = n * c * c + (j * c)[:, None] + i[None, :]
-        real = tl.load(packed + here, mask=inside, other=0)
-        imaginary = tl.trans(tl.load(packed + there, mask=mirrored, other=0))
+        here, there = packed + n * c * c + i[:, None] * c + j[None, :], packed + n * c * c + j[:, None] * c + i[None, :]
+        real, imaginary = tl.load(here, mask=inside, other=0), tl.trans(tl.load(there, mask=mirrored, other=0))
         imaginary = tl.where(i[:, None] > j[None, :], imaginary, 0)
         scale = tl.load(scales + n)
         scale = tl.where(scale == 0, 1, scale)
-        tl.store(matrices + here, (real + imaginary) / scale, mask=inside & (i[:, None] >= j[None, :]))
+        M = matrices + n * c * stride
+        tl.store(
+            M + i[:, None] * stride + j[None, :], (real + imaginary) / scale, mask=inside & (i[:, None] >= j[None, :])
+        )
         mirrored = mirrored & (i[None, :] > j[:, None])
-        tl.store(matrices + there, tl.trans((real - imaginary) / scale), mask=mirrored)
+        tl.store(M + j[:, None] * stride + i[None, :], tl.trans((real - imaginary) / scale), mask=mirrored)
 
 
 @triton.jit
 def reduction_kernel(
-    diagonal, squares, scales, phases, reflectors, matrices, scratch, c,
+    diagonal, squares, scales, phases, reflectors, matrices, scratch, c, stride,
     SIDE: tl.constexpr, ROWS: tl.constexpr, NEGLIGIBLE: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
-    """T over its Frobenius norm of one matrix M (c, c), which is overwritten; with KEEP what leads back to M, too."""
+    """T over its Frobenius norm of one matrix M, which is overwritten; with KEEP what leads back to M, too."""
     n = tl.program_id(0).to(tl.int64)
-    M, d, e = matrices + n * c * c, diagonal + n * c, squares + n * c
+    M, d, e = matrices + n * c * stride, diagonal + n * c, squares + n * c
     index = tl.arange(0, SIDE)
     inside = index < c
     scratch += n * (12 * SIDE)
@@ -71,13 +72,13 @@ def reduction_kernel(
     for k in range(0, c):
         new, old = scratch + k % 2 * (4 * SIDE), scratch + (1 - k % 2) * (4 * SIDE)
         later = inside & (index > k)
-        row = tl.load(M + k * c + index, mask=later, other=0)
-        column = tl.load(M + index * c + k, mask=later, other=0)
+        row = tl.load(M + k * stride + index, mask=later, other=0)
+        column = tl.load(M + index * stride + k, mask=later, other=0)
         va, vb = tl.load(old + index), tl.load(old + SIDE + index)
         wa, wb = tl.load(old + 2 * SIDE + index), tl.load(old + 3 * SIDE + index)
         va_k, vb_k = tl.load(old + k), tl.load(old + SIDE + k)
         wa_k, wb_k = tl.load(old + 2 * SIDE + k), tl.load(old + 3 * SIDE + k)
-        tl.store(d + k, tl.load(M + k * c + k) - 2 * (va_k * wa_k + vb_k * wb_k))
+        tl.store(d + k, tl.load(M + k * stride + k) - 2 * (va_k * wa_k + vb_k * wb_k))
         row -= va_k * (wa - wb) + vb_k * (wa + wb) + wa_k * (va - vb) + wb_k * (va + vb)
         column -= va * (wa_k - wb_k) + vb * (wa_k + wb_k) + wa * (va_k - vb_k) + wb * (va_k + vb_k)
         a = tl.where(later, (column + row) * 0.5, 0)
@@ -107,24 +108,24 @@ def reduction_kernel(
         va, vb = tl.load(old + index), tl.load(old + SIDE + index)
         wa, wb = tl.load(old + 2 * SIDE + index), tl.load(old + 3 * SIDE + index)
         p, q = a + b, a - b
-        down_p, down_q = tl.zeros((ROWS, SIDE), M.dtype.element_ty), tl.zeros((ROWS, SIDE), M.dtype.element_ty)
-        right = inside & (index >= (k + 1) // 16 * 16)
+        down_p, down_q = tl.zeros((SIDE,), M.dtype.element_ty), tl.zeros((SIDE,), M.dtype.element_ty)
+        right = (index < stride) & (index >= (k + 1) // 16 * 16)
         for first in range((k + 1) // ROWS * ROWS, c, ROWS):
             r = first + tl.arange(0, ROWS)
             here = right[None, :] & (r < c)[:, None]
-            at = M + (r * c)[:, None] + index[None, :]
+            at = M + (r * stride)[:, None] + index[None, :]
             tile = tl.load(at, mask=here, other=0)
             x, y = tl.load(old + r)[:, None], tl.load(old + SIDE + r)[:, None]
             z, t = tl.load(old + 2 * SIDE + r)[:, None], tl.load(old + 3 * SIDE + r)[:, None]
             tile -= x * (wa - wb)[None, :] + y * (wa + wb)[None, :] + z * (va - vb)[None, :] + t * (va + vb)[None, :]
             tl.store(at, tile, mask=here)
             x, y = tl.load(new + r)[:, None], tl.load(new + SIDE + r)[:, None]
-            down_p += tile * (x + y)
-            down_q += tile * (x - y)
+            down_p += tl.sum(tile * (x + y), axis=0)
+            down_q += tl.sum(tile * (x - y), axis=0)
             tl.store(sums + r, tl.sum(tile * q[None, :], axis=1))
             tl.store(sums + SIDE + r, tl.sum(tile * p[None, :], axis=1))
-        tl.store(sums + 2 * SIDE + index, tl.sum(down_p, axis=0))
-        tl.store(sums + 3 * SIDE + index, tl.sum(down_q, axis=0))
+        tl.store(sums + 2 * SIDE + index, down_p)
+        tl.store(sums + 3 * SIDE + index, down_q)
         tl.debug_barrier()
 
         wa = tl.load(sums + index, mask=later, other=0) + tl.load(sums + 2 * SIDE + index, mask=later, other=0)
@@ -175,12 +176,20 @@ def launches(matrices: Tensor, *, keep: bool) -> tuple[Tridiagonal, list[Launch]
         phases=matrices.new_empty((n, c, 2) if keep else (0,)),
         reflectors=matrices.new_empty((n, c, 2, c) if keep else (0,)),
     )
-    work = torch.empty_like(matrices)
+    stride = -(-c // 16) * 16
+    work = matrices.new_zeros(n, c, stride)
     tiles = triton.cdiv(c, _configs.SPREAD_TILE)
     spread = Launch(
         spread_kernel,
         (n * tiles * tiles,),
-        {"matrices": work, "packed": matrices, "scales": out.scales, "c": c, "TILE": _configs.SPREAD_TILE},
+        {
+            "matrices": work,
+            "packed": matrices,
+            "scales": out.scales,
+            "c": c,
+            "stride": stride,
+            "TILE": _configs.SPREAD_TILE,
+        },
         4,
     )
     reduction = Launch(
@@ -188,7 +197,7 @@ def launches(matrices: Tensor, *, keep: bool) -> tuple[Tridiagonal, list[Launch]
         (n,),
         {
             **out._asdict(), "matrices": work, "scratch": matrices.new_empty(n, 12 * tile.side), "c": c,
-            "SIDE": tile.side, "ROWS": tile.rows, "KEEP": keep,
+            "stride": stride, "SIDE": tile.side, "ROWS": tile.rows, "KEEP": keep,
             "NEGLIGIBLE": (1e-3 * torch.finfo(matrices.dtype).eps) ** 2,
         },
         tile.warps,
