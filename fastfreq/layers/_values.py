@@ -162,7 +162,7 @@ def _direct(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) ->
 
 def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Steps:
     frequencies = symbols.frequencies.to(taps.device)
-    return (yield _Gram(taps, symbols, len(frequencies)).values(frequencies, progress))
+    return (yield _Gram(taps, symbols, len(frequencies)).wanted(frequencies, progress))
 
 
 def _fast(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) -> Steps:
@@ -182,16 +182,16 @@ def _fast(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) -> S
     probed[torch.linspace(0, count - 1, _PROBE).long()] = True
     rest = frequencies[~probed]
     double = _Gram(taps, symbols, count)
-    head = yield double.values(frequencies[probed])
+    head = yield double.wanted(frequencies[probed])
     values = head.new_empty(len(head), count, head.shape[2])
     values[:, probed] = head
     if (~_resolved(head)).double().mean() > _WORTHWHILE:
-        values[:, ~probed] = yield double.values(rest, progress)
+        values[:, ~probed] = yield double.wanted(rest, progress)
         return values
-    values[:, ~probed] = yield double.single().values(rest, progress)
+    values[:, ~probed] = yield double.single().wanted(rest, progress)
     again = ~_resolved(values) & ~probed
     if again.any():
-        values[:, again] = yield double.values(frequencies[again])
+        values[:, again] = yield double.wanted(frequencies[again])
     return values
 
 
@@ -235,16 +235,18 @@ class _Gram:
         other.gram = self.gram.float()
         return other
 
-    def values(self, frequencies: Tensor, progress: Progress = lambda _share: None) -> Wanted:
-        """(g, f, r), descending."""
+    def values(self, frequencies: Tensor, progress: Progress = lambda _share: None) -> Tensor:
+        """(g, f, r), descending, float64 on the CPU."""
+        return _in_blocks(
+            lambda part: self.gram.eigenvalues(part).clamp_min(0).sqrt(), frequencies, self.each, progress
+        )
 
-        def roots(part: Tensor) -> Tensor:
-            return self.gram.eigenvalues(part).clamp_min(0).sqrt()
-
+    def wanted(self, frequencies: Tensor, progress: Progress = lambda _share: None) -> Wanted:
+        """The same to be asked for."""
         return Wanted(
             packed=self.gram, blocks=_blocks(frequencies, self.each), groups=self.groups, side=self.side,
             dtype=self.gram.taps.dtype, largest=self.side, squared=True,
-            alone=lambda: _in_blocks(roots, frequencies, self.each, progress),
+            alone=lambda: self.values(frequencies, progress),
         )  # fmt: skip
 
 
