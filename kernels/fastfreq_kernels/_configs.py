@@ -60,7 +60,7 @@ _EIGENVALUES_WARPS = {
 # By side of the tile: rows at a time and warps, of which none spills under triton 3.6 or 3.9; predicted, not measured.
 # Most warps lie side by side along a row; several programs share a multiprocessor but for the largest tiles.
 _REDUCTION = {
-    torch.float32: {16: (16, 1), 32: (16, 1), 64: (8, 2), 128: (16, 2), 256: (8, 4), 512: (16, 4), 1024: (8, 8)},
+    torch.float32: {16: (16, 1), 32: (16, 1), 64: (16, 2), 128: (16, 2), 256: (8, 4), 512: (16, 4), 1024: (8, 8)},
     torch.float64: {16: (16, 1), 32: (16, 2), 64: (8, 4), 128: (8, 4), 256: (8, 8), 512: (8, 8), 1024: (4, 8)},
 }
 DILATION_BYTES = 512 << 20  # of the Hermitian matrices that have singular values, at a time; predicted, not measured
