@@ -32,7 +32,7 @@ def route(request, monkeypatch):
     monkeypatch.setattr(module, "DIRECT", 10**9 if request.param == "all values" else 0)
     if request.param != "matrices":
         monkeypatch.setattr(module, "FEW_BYTES", 0)
-    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: request.param == "bfloat16")
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda _device: request.param == "bfloat16")
     return request.param
 
 
@@ -176,7 +176,7 @@ def test_where_lanczos_does_not_decide_all_values_do(monkeypatch):
     monkeypatch.setattr(module, "DIRECT", 0)
     monkeypatch.setattr(module, "FEW_BYTES", 0)
     monkeypatch.setattr(module, "_STEPS", 4)
-    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda _device: False)
     for keywords in ({}, {"groups": 2}, {"stride": 2}):
         layer = circular(48, 60, 3, **keywords)
         truth = ff.singular_values(layer, input_size=(6, 8), accuracy="exact").norm
@@ -186,7 +186,7 @@ def test_where_lanczos_does_not_decide_all_values_do(monkeypatch):
 def test_constant_taps_that_bfloat16_rounds_all_one_way(monkeypatch):
     monkeypatch.setattr(module, "DIRECT", 0)
     monkeypatch.setattr(module, "FEW_BYTES", 0)
-    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda _device: True)
     for seed in range(10):
         taps = 1 + 4e-3 * np.random.default_rng(seed).standard_normal((3, 3))
         taps[0] *= -1

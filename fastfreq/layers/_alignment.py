@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ._gram_vectors import principal_directions, right_vectors
 from ._latent import symbol_matrices
 from .symbols import Symbols
 
@@ -54,8 +55,7 @@ class Alignment:
             counts: (f,) singular values kept at each.
             factor: which of the two `data` is.
         """
-        directions, sizes, _ = kernels.channel_svd(data)
-        eigenvalues = sizes.square() if factor else sizes
+        directions, eigenvalues = principal_directions(data, factor=factor)
         values, right = self.shared or self._vectors(torch.from_numpy(frequencies).to(data.device))
         groups, _, rank, inputs = right.shape
         grouped = directions.reshape(len(data), groups, inputs, -1).transpose(0, 1)
@@ -78,8 +78,7 @@ class Alignment:
 
     def _vectors(self, frequencies: Tensor) -> tuple[Tensor, Tensor]:
         """(g, f, r) singular values and (g, f, r, b) right singular vectors, conjugated."""
-        _, values, right = kernels.channel_svd(symbol_matrices(self.symbols, frequencies))
-        return values, right
+        return right_vectors(symbol_matrices(self.symbols, frequencies))
 
 
 def _angles(parts: Tensor, kept: Tensor, eigenvalues: Tensor, wanted: Tensor) -> FloatArray:

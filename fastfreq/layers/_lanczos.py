@@ -133,7 +133,9 @@ def sieve(
         alive = may_hold(krylov.alphas, krylov.betas, value * (1 + margin), operator.shape[2], share)
         alive |= krylov.rows == best  # one of those that tie
         if step == _EARLY[1] and flat:
-            lowest, highest = torch.linalg.eigvalsh(_gram(krylov.alphas, krylov.betas))[:, [0, -1]].unbind(1)
+            # small matrices are the host's, here and below: a GPU's solver takes them one by one
+            squares = torch.linalg.eigvalsh(_gram(krylov.alphas, krylov.betas).cpu())
+            lowest, highest = squares[:, 0], squares[:, -1]
             spread = float(((highest - lowest) / highest.clamp_min(1e-300)).max())
         krylov.keep(alive)
         if int(alive.sum()) <= few or spread < flat:
@@ -244,13 +246,14 @@ class Ritz(NamedTuple):
 
 def ritz(alphas: Tensor, betas: Tensor, *, vectors: bool = True) -> Ritz:
     """Of each bidiagonal matrix B (f, m, m), from B^T B; the last row of B v = s u is alpha_m v_m = s u_m."""
-    gram = _gram(alphas, betas)
+    gram, device = _gram(alphas, betas).cpu(), alphas.device
     if vectors:
         squares, every = torch.linalg.eigh(gram)
         v = every[:, :, -1]
     else:
         squares = torch.linalg.eigvalsh(gram)
         v = torch.zeros_like(squares)
+    squares, v = squares.to(device), v.to(device)
     values = squares[:, -1].clamp_min(0).sqrt()
     a, b = alphas[:, -1].double(), betas[:, -1].double()
     residuals = b * a * v[:, -1].abs() / values.clamp_min(torch.finfo(values.dtype).tiny)

@@ -63,7 +63,7 @@ def group_values(symbols: Symbols) -> Tensor:
 def _decompose(symbols: Symbols, group: int, frequency: Tensor) -> Top:
     taps = symbols.taps[group : group + 1]
     matrix = kernels.conv_symbols(taps, symbols.offsets, frequency[None], grid=symbols.grid)[0, 0]
-    u, values, vh = torch.linalg.svd(matrix, full_matrices=False)
+    u, values, vh = (each.to(matrix.device) for each in torch.linalg.svd(matrix.cpu(), full_matrices=False))
     u, v = u[:, 0], vh[0]
     return Top(float(values[0]), group, frequency, torch.stack([u.real, u.imag]), torch.stack([v.real, -v.imag]))
 
@@ -144,7 +144,7 @@ def _candidates(
     if len(rows) <= few:
         return rows, start, share
     taps, cosines, sines = taps.float(), cosines.float(), sines.float()
-    if taps.is_cpu and multiplies_bfloat16():
+    if multiplies_bfloat16(taps.device):
         found = _by_rounded(taps, cosines, sines, start, at_least)
         if found is not None:
             rows, start = found

@@ -158,7 +158,13 @@ def _has_onednn() -> bool:
 
 
 @functools.cache
-def multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16."""
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU or a GPU has instructions for products of bfloat16."""
+    if device.type == "cuda":
+        if torch.version.hip is not None:
+            return True
+        return torch.backends.cuda.is_built() and torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
     has = getattr(torch.cpu, "get_capabilities", dict)()  # not in every release of torch
     return torch.backends.mkldnn.is_available() and bool(has.get("avx512_bf16") or has.get("amx_bf16"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import Literal, TypeAlias, cast, get_args
+from collections.abc import Callable, Generator
+from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
 import fastfreq_kernels as kernels
 import numpy as np
 import torch
+from fastfreq_kernels._hermitian import dilation
 from fastfreq_kernels._threads import own_threads_only
 from numpy.typing import NDArray
 from torch import Tensor
@@ -44,6 +45,33 @@ def check_accuracy(accuracy: str) -> Accuracy:
     return cast(Accuracy, accuracy)
 
 
+class Wanted(NamedTuple):
+    """Singular values of one layer's matrices that are wanted next, and the Hermitian matrices that have them.
+
+    Attributes:
+        packed: frequencies (f, d) -> matrices (g, f, side, side).
+        blocks: of frequencies, in each of which `packed` is asked for all: it may round by their number.
+        groups: g.
+        side: of the matrices.
+        dtype: of the matrices.
+        largest: how many of the eigenvalues.
+        squared: whether these are squares of the singular values.
+        alone: the values (g, f, largest) of all blocks, float64 on the CPU, without other layers.
+    """
+
+    packed: Callable[[Tensor], Tensor]
+    blocks: tuple[Tensor, ...]
+    groups: int
+    side: int
+    dtype: torch.dtype
+    largest: int
+    squared: bool
+    alone: Callable[[], Tensor]
+
+
+Steps: TypeAlias = Generator[Wanted, Tensor, Tensor]  # asks for values, is sent (g, f, r) float64 on the CPU
+
+
 @float32("ieee")
 def distinct_values(
     symbols: Symbols, accuracy: Accuracy, progress: Progress = lambda _share: None
@@ -55,20 +83,44 @@ def distinct_values(
     1e-7. "fast" is either in float32, where Gram matrices serve for the values that `_resolved` passes: within 3.5e-4.
     Matrices of one row or column have their length.
     """
-    groups, _, rows, columns = symbols.taps.shape
+    steps = values_of(symbols, accuracy, progress)
     with own_threads_only():
-        taps = _without_zeros(symbols.taps.detach())
-        # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
-        low, high = taps.aminmax()
-        scale = torch.maximum(-low, high).double().clamp_min(torch.finfo(torch.float64).tiny)
-        taps = taps.to(torch.float64, copy=True).div_(scale)
-        if min(rows, columns) == 1:
-            taps = taps.float() if accuracy == "fast" else taps
-            out = row_norms(taps, symbols.offsets, symbols.frequencies, symbols.grid, descending=groups > 1)
-            progress(1.0)
-            return out.double().mul_(scale).cpu().numpy()
-        compute = _direct if accuracy == "exact" else _fast if accuracy == "fast" else _high
-        values = compute(taps, symbols, progress)
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(wanted.alone())
+        except StopIteration as ended:
+            return ended.value
+
+
+def values_of(
+    symbols: Symbols, accuracy: Accuracy, progress: Progress = lambda _share: None, *, on_gpu: bool | None = None
+) -> Generator[Wanted, Tensor, NDArray[np.float64]]:
+    """`distinct_values` as a generator of the `Wanted` values that it needs, so that layers can be done together.
+
+    Args:
+        symbols: of one layer.
+        accuracy: of the values.
+        progress: takes the share that has been done.
+        on_gpu: whether to go the way that is taken there; None for where the taps are.
+    """
+    groups, _, rows, columns = symbols.taps.shape
+    taps = _without_zeros(symbols.taps.detach())
+    # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
+    low, high = taps.aminmax()
+    scale = torch.maximum(-low, high).double().clamp_min(torch.finfo(torch.float64).tiny)
+    taps = taps.to(torch.float64, copy=True).div_(scale)
+    if min(rows, columns) == 1:
+        taps = taps.float() if accuracy == "fast" else taps
+        out = row_norms(taps, symbols.offsets, symbols.frequencies, symbols.grid, descending=groups > 1)
+        progress(1.0)
+        return out.double().mul_(scale).cpu().numpy()
+    on_gpu = taps.is_cuda if on_gpu is None else on_gpu
+    if accuracy == "exact":
+        steps = _direct(taps, symbols, progress, on_gpu)
+    else:
+        steps = _fast(taps, symbols, progress, on_gpu) if accuracy == "fast" else _high(taps, symbols, progress)
+    values = yield from steps
     out = np.zeros((len(symbols.frequencies), groups, min(rows, columns)))
     np.multiply(values.transpose(0, 1).numpy(), float(scale), out=out[:, :, : values.shape[2]])
     if groups == 1:
@@ -89,20 +141,34 @@ def _without_zeros(taps: Tensor) -> Tensor:
     return taps
 
 
-def _direct(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
+def _direct(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) -> Steps:
+    """Of the matrices themselves; on a GPU their dilations are Hermitian and have them."""
+    g, _, rows, columns = taps.shape
+    frequencies = symbols.frequencies.to(taps.device)
+
     def of(frequencies: Tensor) -> Tensor:
         return kernels.conv_singular_values(taps, symbols.offsets, frequencies, grid=symbols.grid)
 
-    each = _bytes(taps, math.prod(taps.shape[2:]) * 2 * taps.itemsize)
-    return _in_blocks(of, symbols.frequencies.to(taps.device), each, progress)
+    def dilated(frequencies: Tensor) -> Tensor:
+        return dilation(kernels.conv_symbols(taps, symbols.offsets, frequencies, grid=symbols.grid))
+
+    each = _bytes(taps, rows * columns * 2 * taps.itemsize)
+    if not on_gpu:
+        return _in_blocks(of, frequencies, each, progress)
+    return (
+        yield Wanted(
+            packed=dilated, blocks=_blocks(frequencies, each), groups=g, side=rows + columns, dtype=taps.dtype,
+            largest=min(rows, columns), squared=False, alone=lambda: _in_blocks(of, frequencies, each, progress),
+        )
+    )  # fmt: skip
 
 
-def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
+def _high(taps: Tensor, symbols: Symbols, progress: Progress) -> Steps:
     frequencies = symbols.frequencies.to(taps.device)
-    return _Gram(taps, symbols, len(frequencies)).values(frequencies, progress)
+    return (yield _Gram(taps, symbols, len(frequencies)).wanted(frequencies, progress))
 
 
-def _fast(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
+def _fast(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) -> Steps:
     """float32: of the matrices where that is as quick, else of Gram matrices, with float64 where it is needed.
 
     The values of the matrices themselves are right to some 1e-6 of the largest. Of Gram matrices, frequencies with
@@ -111,24 +177,24 @@ def _fast(taps: Tensor, symbols: Symbols, progress: Progress) -> Tensor:
     frequencies = symbols.frequencies.to(taps.device)
     count = len(frequencies)
     small, large = sorted(taps.shape[2:])
-    if taps.is_cpu and large <= _SQUARE * small and not _GRAM_PAYS[0] < small < _GRAM_PAYS[1]:
-        return _direct(taps.float(), symbols, progress)
+    if not on_gpu and large <= _SQUARE * small and not _GRAM_PAYS[0] < small < _GRAM_PAYS[1]:
+        return (yield from _direct(taps.float(), symbols, progress, on_gpu))
     if small < _SMALL or count <= _PROBE:
-        return _high(taps, symbols, progress)
+        return (yield from _high(taps, symbols, progress))
     probed = torch.zeros(count, dtype=torch.bool)
     probed[torch.linspace(0, count - 1, _PROBE).long()] = True
     rest = frequencies[~probed]
     double = _Gram(taps, symbols, count)
-    head = double.values(frequencies[probed])
+    head = yield double.wanted(frequencies[probed])
     values = head.new_empty(len(head), count, head.shape[2])
     values[:, probed] = head
     if (~_resolved(head)).double().mean() > _WORTHWHILE:
-        values[:, ~probed] = double.values(rest, progress)
+        values[:, ~probed] = yield double.wanted(rest, progress)
         return values
-    values[:, ~probed] = double.single().values(rest, progress)
+    values[:, ~probed] = yield double.single().wanted(rest, progress)
     again = ~_resolved(values) & ~probed
     if again.any():
-        values[:, again] = double.values(frequencies[again])
+        values[:, again] = yield double.wanted(frequencies[again])
     return values
 
 
@@ -163,7 +229,8 @@ class _Gram:
 
     def __init__(self, taps: Tensor, symbols: Symbols, count: int) -> None:
         self.gram = kernels.ConvGram(taps, symbols.offsets, grid=symbols.grid, count=count)
-        self.each = _bytes(taps, min(taps.shape[2:]) ** 2 * 8)
+        self.groups, self.side = len(taps), min(taps.shape[2:])
+        self.each = _bytes(taps, self.side**2 * 8)
 
     def single(self) -> _Gram:
         """The same, rounded to float32."""
@@ -172,10 +239,18 @@ class _Gram:
         return other
 
     def values(self, frequencies: Tensor, progress: Progress = lambda _share: None) -> Tensor:
-        """(g, f, r), descending."""
+        """(g, f, r), descending, float64 on the CPU."""
         return _in_blocks(
             lambda part: self.gram.eigenvalues(part).clamp_min(0).sqrt(), frequencies, self.each, progress
         )
+
+    def wanted(self, frequencies: Tensor, progress: Progress = lambda _share: None) -> Wanted:
+        """The same to be asked for."""
+        return Wanted(
+            packed=self.gram, blocks=_blocks(frequencies, self.each), groups=self.groups, side=self.side,
+            dtype=self.gram.taps.dtype, largest=self.side, squared=True,
+            alone=lambda: self.values(frequencies, progress),
+        )  # fmt: skip
 
 
 def _bytes(taps: Tensor, matrix: int) -> int:
@@ -183,11 +258,16 @@ def _bytes(taps: Tensor, matrix: int) -> int:
     return max(1, len(taps) * matrix)
 
 
-def _in_blocks(compute: Callable[[Tensor], Tensor], frequencies: Tensor, each: int, progress: Progress) -> Tensor:
-    """(g, f, r) float64 on the host, from blocks of frequencies of about `BLOCK_BYTES`, none much smaller."""
+def _blocks(frequencies: Tensor, each: int) -> tuple[Tensor, ...]:
+    """Of about `BLOCK_BYTES`, none much smaller."""
     blocks = max(1, round(len(frequencies) * each / BLOCK_BYTES))
+    return frequencies.split(max(1, -(-len(frequencies) // blocks)))
+
+
+def _in_blocks(compute: Callable[[Tensor], Tensor], frequencies: Tensor, each: int, progress: Progress) -> Tensor:
+    """(g, f, r) float64 on the host, block by block."""
     parts = []
-    for part in frequencies.split(max(1, -(-len(frequencies) // blocks))):
+    for part in _blocks(frequencies, each):
         parts.append(compute(part).double().cpu())
         progress(len(part) / len(frequencies))
     return torch.cat(parts, dim=1)

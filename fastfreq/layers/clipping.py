@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fastfreq.engine.arithmetic import float32
 
+from ._gram_vectors import excess_over
 from ._weights import as_applied, detached_copy
 from .symbols import Convolution, Symbols, conv_symbols_of
 
@@ -103,9 +104,8 @@ def _excess(symbols: Symbols, bound: float) -> tuple[Tensor, float]:
     # frequencies that share singular values differ by a phase of the symbol, which the phases of the taps undo
     for part, share in zip(symbols.frequencies.split(step), weights.split(step), strict=True):
         matrices = kernels.conv_symbols(taps, symbols.offsets, part, grid=symbols.grid)
-        u, s, vh = kernels.channel_svd(matrices)
-        norm = max(norm, float(s.max()))
-        excess = (u * (s - bound).clamp_min(0).unsqueeze(-2).to(u.dtype)) @ vh
+        excess, largest = excess_over(matrices, bound)
+        norm = max(norm, float(largest))
         cosines, sines = phase_tables(symbols.offsets, part, symbols.grid, taps.dtype)
         change -= torch.einsum("ft,gfab->gtab", cosines * share[:, None], excess.real)
         change -= torch.einsum("ft,gfab->gtab", sines * share[:, None], excess.imag)

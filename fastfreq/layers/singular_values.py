@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from fastfreq.engine.arithmetic import float32
 from fastfreq.engine.network import fingerprint, network_name
 from fastfreq.results import codec
 from fastfreq.results.folds import same, text, union
 from fastfreq.results.result import Result
 
-from ._values import Accuracy, check_accuracy, distinct_values
+from ._together import together
+from ._values import Accuracy, check_accuracy, distinct_values, values_of
 from .discovery import find_convolutions, understood
 from .layer_singular_values import LayerSingularValues, layer_row
 from .symbols import Convolution, Symbols, conv_symbols_of
@@ -193,6 +195,10 @@ def singular_values(
     - "high": at most 1e-7, by the Gram matrix in float64; values below that are not told from zero.
     - "fast": at most 3.5e-4, typically 1e-6 for the largest, by the matrix or its Gram matrix in float32.
 
+    On a GPU matrices of one side are one batch, whichever layers they belong to. "exact" values there are eigenvalues
+    of [[0, A], [A^H, 0]]; those of more than 1,024 rows and columns together are the CPU's compiled code's, as are
+    Gram matrices of larger sides.
+
     Args:
         model: any module, or one convolution.
         input_size: (c, height, width) of the images for a model; the spatial size alone for one layer.
@@ -231,26 +237,9 @@ def singular_values(
     if layers is not None:
         found, skipped = _chosen(found, list(layers))
     left_out = [row for layer in found for row in layer.left_out(fold_batch_norm)]
-    spectra: dict[str, LayerSingularValues] = {}
-    with torch.no_grad(), tqdm(total=len(found), unit="layer", desc="singular values", disable=not progress) as bar:
-        for layer in found:
-            bar.set_postfix_str(layer.name)
-            before = bar.n
-            try:
-                with own_threads_only():
-                    symbols = conv_symbols_of(
-                        layer.module,
-                        input_size=layer.input_size,
-                        batch_norm=layer.batch_norm if fold_batch_norm else None,
-                        padding=padding,
-                    )
-            except (ValueError, TypeError) as error:  # one layer that cannot be done does not lose the others
-                skipped.append((layer.name, type(layer.module).__name__, str(error)))
-            else:
-                values = distinct_values(symbols, accuracy, bar.update)
-                kind = type(layer.module).__name__
-                spectra[layer.name] = _spectrum(layer.name, kind, symbols, accuracy, values)
-            bar.update(before + 1 - bar.n)
+    batch_norms = [layer.batch_norm if fold_batch_norm else None for layer in found]
+    with torch.no_grad():
+        spectra = _spectra(found, batch_norms, padding, accuracy, skipped, progress)
     if layers is not None and skipped:
         name, _, reason = skipped[0]
         raise ValueError(f"layer {name!r}: {reason}")
@@ -267,6 +256,52 @@ def singular_values(
         execution=execution,
         details={"model": name, **settings, "torch": str(torch.__version__)},
     )
+
+
+def _spectra(
+    found: list[Any],
+    batch_norms: list[nn.Module | None],
+    padding: str | None,
+    accuracy: Accuracy,
+    skipped: list[tuple[str, str, str]],
+    progress: bool,
+) -> dict[str, LayerSingularValues]:
+    """By name; layers that cannot be done are added to `skipped`. Layers on a GPU are done together."""
+    spectra: dict[str, LayerSingularValues] = {}
+    pairs = list(zip(found, batch_norms, strict=True))
+    # of parameters: a weight that is made when it is read may be another each time
+    on_gpu = all(parameter.is_cuda for layer in found for parameter in layer.module.parameters())
+    with tqdm(total=len(found), unit="layer", desc="singular values", disable=not progress) as bar:
+        for some in [pairs] if on_gpu else [[pair] for pair in pairs]:
+            taken: list[tuple[str, str, Symbols]] = []
+            for layer, norm in some:
+                bar.set_postfix_str(layer.name)
+                kind, size = type(layer.module).__name__, layer.input_size
+                try:
+                    with own_threads_only():
+                        symbols = conv_symbols_of(layer.module, input_size=size, batch_norm=norm, padding=padding)
+                except (ValueError, TypeError) as error:  # one layer that cannot be done does not lose the others
+                    skipped.append((layer.name, kind, str(error)))
+                    bar.update()
+                else:
+                    taken.append((layer.name, kind, symbols))
+            values = _values_of([symbols for _, _, symbols in taken], accuracy, bar)
+            for (name, kind, symbols), own in zip(taken, values, strict=True):
+                spectra[name] = _spectrum(name, kind, symbols, accuracy, own)
+    return spectra
+
+
+def _values_of(every: list[Symbols], accuracy: Accuracy, bar: tqdm[Any]) -> list[NDArray[np.float64]]:
+    """`distinct_values` of some layers, together if they are on a GPU; the bar moves by one for each."""
+    if every and all(symbols.taps.is_cuda for symbols in every):
+        with own_threads_only(), float32("ieee"):
+            return together([values_of(symbols, accuracy) for symbols in every], lambda _i: bar.update())
+    values = []
+    for symbols in every:
+        before = bar.n
+        values.append(distinct_values(symbols, accuracy, bar.update))
+        bar.update(before + 1 - bar.n)
+    return values
 
 
 def _chosen(found: list[Any], names: list[str]) -> tuple[list[Any], list[tuple[str, str, str]]]:

@@ -10,6 +10,7 @@ from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 from .fourier_waves import fourier_waves
 from .gram_iteration import gram_iteration
 from .hermitian_eigenvalues import hermitian_eigenvalues
+from .hermitian_eigenvectors import hermitian_eigenvectors
 from .radial_power import radial_cells, radial_power, ring_moments
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "gaussian_noise",
     "gram_iteration",
     "hermitian_eigenvalues",
+    "hermitian_eigenvectors",
     "idwt2",
     "radial_cells",
     "radial_power",

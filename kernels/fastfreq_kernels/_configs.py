@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -14,10 +14,13 @@ __all__ = [
     "BANDS_EACH",
     "BANDS_WARPS",
     "BISECTION_BLOCK",
+    "DILATION_BYTES",
     "EIGENVALUES_LARGEST_SIDE",
     "EIGENVALUES_SMALLEST_TILE",
     "GRAM_ITERATION_DEPTH",
     "GRAM_ITERATION_LARGEST_SIDE",
+    "INVERSE_BLOCK",
+    "INVERSE_BYTES",
     "JacobiTile",
     "NOISE_BLOCK",
     "NOISE_WARPS",
@@ -28,14 +31,22 @@ __all__ = [
     "RINGS_BLOCK",
     "RINGS_GROUP_BYTES",
     "RINGS_WARPS",
+    "REDUCTION_LARGEST_SIDE",
+    "ReductionTile",
     "SIGNS_BLOCK",
+    "SPREAD_TILE",
     "SumsTile",
     "TABLES_BLOCK",
+    "back_columns",
+    "eigenvalues_route",
     "eigenvalues_warps",
     "gram_iteration_warps",
     "jacobi_tile",
     "matrix_tile",
     "perturb_tile",
+    "singular_values_route",
+    "svd_route",
+    "reduction_tile",
     "sums_tile",
 ]
 
@@ -43,14 +54,30 @@ TABLES_BLOCK = 256  # table entries of one program; not yet measured on any GPU
 SIGNS_BLOCK = 256  # signs of one program; not yet measured on any GPU
 BISECTION_BLOCK = 128  # eigenvalues of one program; not yet measured on any GPU
 
-# Matrices above these sides go to the vendor's solver: their tiles spill on sm_80, sm_90 or gfx942.
-EIGENVALUES_LARGEST_SIDE = {torch.float32: 128, torch.float64: 64}
+# Which kernel reduces a Hermitian matrix to tridiagonal form, by the largest side that each takes: in registers, whose
+# larger tiles spill on sm_80, sm_90 or gfx942, or under triton 3.6; in memory, as long as a tile of it does not spill.
+# What is larger is copied to the host's compiled code: the vendor's solver loops over such matrices. All predicted, not
+# measured.
+EIGENVALUES_LARGEST_SIDE = {torch.float32: 64, torch.float64: 64}
+REDUCTION_LARGEST_SIDE = 1024
+SPREAD_TILE = 32  # side of the tiles that unpack a matrix; not yet measured on any GPU
 EIGENVALUES_SMALLEST_TILE = 32  # it is reduced in one launch, smaller matrices in a tile of 16
 # By side of the tile: the fewest warps that do not spill, since fewer wait less; not yet measured on any GPU.
 _EIGENVALUES_WARPS = {
     torch.float32: {16: 1, 32: 1, 64: 4, 128: 16},
     torch.float64: {16: 1, 32: 4, 64: 8},
 }
+
+# By side of the tile: rows at a time and warps, of which none spills under triton 3.6 or 3.9; predicted, not measured.
+# Most warps lie side by side along a row; several programs share a multiprocessor but for the largest tiles.
+_REDUCTION = {
+    torch.float32: {16: (16, 1), 32: (16, 1), 64: (16, 2), 128: (16, 2), 256: (8, 4), 512: (16, 4), 1024: (8, 8)},
+    torch.float64: {16: (16, 1), 32: (16, 2), 64: (8, 4), 128: (8, 4), 256: (8, 8), 512: (8, 8), 1024: (4, 8)},
+}
+DILATION_BYTES = 512 << 20  # of the Hermitian matrices that have singular values, at a time; predicted, not measured
+INVERSE_BLOCK = 64  # vectors of one program of inverse iteration; predicted, not measured
+INVERSE_BYTES = 256 << 20  # of what it keeps, at a time
+_BACK_ELEMENTS = 4096  # of a tile of vectors that reflectors are applied to; predicted, not measured
 
 GRAM_ITERATION_LARGEST_SIDE = 64  # larger matrices go to the vendor's matrix product; not yet measured on any GPU
 GRAM_ITERATION_DEPTH = 16  # columns of a matrix that its program reads at a time; not yet measured on any GPU
@@ -102,6 +129,14 @@ class JacobiTile(NamedTuple):
     warps: int
 
 
+class ReductionTile(NamedTuple):
+    """Tile of one program that reduces a matrix in memory: side, rows at a time."""
+
+    side: int
+    rows: int
+    warps: int
+
+
 class SumsTile(NamedTuple):
     """Tile of one program that adds taps or lags: frequencies x elements of their matrices."""
 
@@ -138,6 +173,36 @@ def matrix_tile(side: int) -> int:
 def eigenvalues_warps(tile: int, dtype: torch.dtype) -> int:
     """Warps of a program of `hermitian_eigenvalues`."""
     return _EIGENVALUES_WARPS[dtype][tile]
+
+
+def eigenvalues_route(side: int, dtype: torch.dtype) -> Literal["registers", "memory", "host"]:
+    """Where `hermitian_eigenvalues` reduces matrices of this side that are on a GPU; batches make no difference."""
+    if side <= EIGENVALUES_LARGEST_SIDE[dtype]:
+        return "registers"
+    return "memory" if side <= REDUCTION_LARGEST_SIDE else "host"
+
+
+def svd_route(rows: int, columns: int, dtype: torch.dtype) -> Literal["registers", "host"]:
+    """Where `channel_svd` decomposes matrices that are on a GPU."""
+    tile = jacobi_tile(max(rows, columns), min(rows, columns), dtype.to_real())
+    return "host" if tile is None else "registers"
+
+
+def singular_values_route(rows: int, columns: int, dtype: torch.dtype) -> Literal["registers", "memory", "host"]:
+    """Where `channel_singular_values` takes matrices that are on a GPU: their dilations are Hermitian."""
+    return eigenvalues_route(rows + columns, dtype.to_real())
+
+
+def reduction_tile(side: int, dtype: torch.dtype) -> ReductionTile:
+    """Tile of a program that reduces a matrix of this side in memory."""
+    tile = matrix_tile(side)
+    rows, warps = _REDUCTION[dtype][tile]
+    return ReductionTile(tile, rows, warps)
+
+
+def back_columns(side: int) -> int:
+    """Vectors of this length that a program applies reflectors to."""
+    return max(1, min(16, _BACK_ELEMENTS // matrix_tile(side)))
 
 
 def gram_iteration_warps(tile: int, dtype: torch.dtype) -> int:

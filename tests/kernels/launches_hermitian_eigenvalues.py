@@ -1,24 +1,29 @@
-"""Every tile that is not small, of every precision, filled; the smallest."""
+"""Every tile that is not small, of every precision, filled; the smallest; in registers and in memory."""
 
 import functools
 
 import fastfreq_kernels as kernels
 import torch
-from fastfreq_kernels._configs import EIGENVALUES_LARGEST_SIDE
+from fastfreq_kernels.hermitian_eigenvalues import _triton_memory
+
+DTYPES = (torch.float32, torch.float64)
 
 
 def cases():
     """(name, call) of larger tiles, which the smaller ones follow on."""
-    for dtype, largest in EIGENVALUES_LARGEST_SIDE.items():
-        for c in (side for side in (32, 64, 128) if side <= largest):
+    for dtype in DTYPES:
+        for c in (32, 64, 256, 1024):
             yield f"{str(dtype).removeprefix('torch.')} side {c}", eigenvalues(c, dtype)
 
 
 def more_cases():
-    """(name, call) of the smallest tile, and of an odd side."""
-    for dtype in EIGENVALUES_LARGEST_SIDE:
-        for c in (1, 16, 33):
+    """(name, call) of the smallest tile, of the others, and of odd sides."""
+    for dtype in DTYPES:
+        for c in (1, 16, 33, 65, 128, 257, 512, 1000):
             yield f"{str(dtype).removeprefix('torch.')} side {c}", eigenvalues(c, dtype)
+        for c in (1, 16, 33, 64, 128, 256, 512, 1024):
+            _, (_, reduction) = _triton_memory.launches(torch.zeros(8, c, c, dtype=dtype), keep=True)
+            yield f"{str(dtype).removeprefix('torch.')} side {c} with vectors", reduction
 
 
 def eigenvalues(c, dtype):

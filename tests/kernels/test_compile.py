@@ -28,7 +28,7 @@ def test_every_kernel_is_compiled(rows, target):
     """As the source names them: an operation or a kernel without a case in its `launches_<operation>.py` fails."""
     written = {
         (file.parent.name, name)
-        for file in Path(fastfreq_kernels.__file__).parent.glob("*/_triton.py")
+        for file in Path(fastfreq_kernels.__file__).parent.glob("*/_triton*.py")
         for name in re.findall(r"^def (\w+_kernel)\(", file.read_text(), flags=re.MULTILINE)
     }
     assert ("fourier_perturb", "perturb_kernel") in written

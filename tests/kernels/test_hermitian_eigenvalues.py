@@ -11,7 +11,7 @@ import fastfreq_kernels as kernels
 import numpy as np
 import pytest
 import torch
-from fastfreq_kernels import _hermitian
+from fastfreq_kernels import _configs, _hermitian
 from fastfreq_kernels.hermitian_eigenvalues import _cpu
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -86,6 +86,79 @@ def test_the_laplacian_of_a_ring():
     np.testing.assert_allclose(kernels.hermitian_eigenvalues(packed)[3], truth, atol=1e-14)
 
 
+@pytest.fixture
+def in_memory(monkeypatch):
+    """Whatever their side, matrices are reduced by the kernel of those too large for registers."""
+    monkeypatch.setattr(_configs, "EIGENVALUES_LARGEST_SIDE", dict.fromkeys(EPS, 0))
+
+
+needs_interpreter = pytest.mark.skipif(not INTERPRETED, reason="in test_triton_kernels_under_the_interpreter")
+
+
+@needs_interpreter
+@pytest.mark.usefixtures("in_memory")
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize(("c", "kinds"), [(1, KINDS), (2, KINDS), (8, KINDS), (17, ["rank one", "graded"])])
+def test_triton_in_memory(c, kinds, dtype):
+    check(np.concatenate([hermitian(c, 1, kind) for kind in kinds]), dtype, "triton")
+
+
+@needs_interpreter
+def test_triton_takes_larger_sides_to_memory():
+    check(hermitian(67, 1, "random"), torch.float32, "triton")
+
+
+@pytest.mark.slow
+@needs_interpreter
+@pytest.mark.usefixtures("in_memory")
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("c", [16, 33, 64, 100, 128, 130, 200, 256])
+def test_triton_at_every_size(c, kind, dtype):
+    matrices = hermitian(c, 1, kind)
+    packed = _hermitian.pack(torch.from_numpy(matrices.astype(np.complex128))).to(dtype)
+    out, truth = kernels.hermitian_eigenvalues(packed, backend="triton"), np.linalg.eigvalsh(matrices)[:, ::-1]
+    worst = np.abs(out.numpy() - truth).max() / max(np.abs(truth).max(), 1e-300)
+    print(f"{kind} side {c} {dtype}: {worst:.2g} of the largest")
+    assert worst <= {torch.float64: 1e-13, torch.float32: 2e-6}[dtype]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+def test_pivots_that_are_zero(dtype, backend):
+    """Those of a path without weights at x = 0, where bisection starts, and of the same beside itself."""
+    path = np.eye(6, k=1) + np.eye(6, k=-1)
+    both = np.kron(np.eye(2), path[:3, :3])
+    check(np.stack([path, both, np.abs(path) * 3]), dtype, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_largest_alone(backend):
+    packed = _hermitian.pack(torch.from_numpy(hermitian(6, 3, "random")))
+    every = kernels.hermitian_eigenvalues(packed, backend=backend)
+    assert torch.equal(kernels.hermitian_eigenvalues(packed, count=2, backend=backend), every[:, :2])
+
+
+def test_dilation_has_the_singular_values():
+    rng = np.random.default_rng(1)
+    A = rng.standard_normal((3, 5, 4)) + 1j * rng.standard_normal((3, 5, 4))
+    for matrices in (A, A.real):
+        packed = _hermitian.dilation(torch.from_numpy(matrices.copy()))
+        truth = np.linalg.svd(matrices, compute_uv=False)
+        found = kernels.hermitian_eigenvalues(packed, count=4)
+        np.testing.assert_allclose(found, truth, atol=1e-14 * truth.max())
+
+
+def test_too_large_for_a_gpu_is_the_hosts(monkeypatch):
+    """Not the vendor's solver, which takes matrices one by one."""
+    _triton = pytest.importorskip("fastfreq_kernels.hermitian_eigenvalues._triton")
+    monkeypatch.setattr(_configs, "EIGENVALUES_LARGEST_SIDE", dict.fromkeys(EPS, 3))
+    monkeypatch.setattr(_configs, "REDUCTION_LARGEST_SIDE", 5)
+    packed = _hermitian.pack(torch.from_numpy(hermitian(6, 9, "random")))
+    assert [_configs.eigenvalues_route(c, torch.float64) for c in (3, 4, 6)] == ["registers", "memory", "host"]
+    assert torch.equal(_triton.eigenvalues(packed, 6), kernels.hermitian_eigenvalues(packed, backend="cpu"))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scale", [1e-18, 1e18])
 def test_any_scale(scale, backend):
@@ -130,7 +203,7 @@ def test_gradients_go_through_the_reference():
 
 def test_operator_passes_torch_checks_and_compiles_in_one_graph():
     packed = torch.rand(5, 4, 4)
-    torch.library.opcheck(torch.ops.fastfreq.hermitian_eigenvalues.default, (packed,))
+    torch.library.opcheck(torch.ops.fastfreq.hermitian_eigenvalues.default, (packed, 3))
     compiled = torch.compile(kernels.hermitian_eigenvalues, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(packed), kernels.hermitian_eigenvalues(packed))
 
@@ -155,6 +228,12 @@ def test_refusals(packed, error, message):
         kernels.hermitian_eigenvalues(packed)
 
 
+@pytest.mark.parametrize("count", [0, 4])
+def test_a_count_of_what_is_not_there_is_refused(count):
+    with pytest.raises(ValueError, match=f"`count` from 1 to 3, the side of the matrices, got {count}"):
+        kernels.hermitian_eigenvalues(torch.eye(3), count=count)
+
+
 def test_without_numba_lapack_answers_after_one_warning():
     code = (
         "import sys, warnings, torch; sys.modules['numba'] = None\n"
@@ -176,10 +255,12 @@ def test_triton_kernels_under_the_interpreter(run_under_the_interpreter):
     run_under_the_interpreter(__file__)
 
 
-@pytest.mark.skipif(not INTERPRETED, reason="in test_triton_kernels_under_the_interpreter")
+@needs_interpreter
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("side", [64, 0], ids=["registers", "memory"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_no_number_from_triton(value):
+def test_what_is_not_finite_is_no_number_from_triton(value, side, monkeypatch):
+    monkeypatch.setattr(_configs, "EIGENVALUES_LARGEST_SIDE", dict.fromkeys(EPS, side))
     packed = torch.rand(3, 6, 6)
     packed[1, 3, 1] = value
     out = kernels.hermitian_eigenvalues(packed, backend="triton")  # a GPU is not waited for, so nothing is refused
@@ -189,7 +270,7 @@ def test_what_is_not_finite_is_no_number_from_triton(value):
 # ------------------------------------------------------------------ on a GPU
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", EPS, ids=str)
-@pytest.mark.parametrize("c", [1, 3, 16, 33, 64, 100, 128, 130])
+@pytest.mark.parametrize("c", [1, 3, 16, 33, 64, 100, 128, 130, 256, 300, 512])
 def test_gpu_agrees_with_lapack(c, dtype):
     if not torch.cuda.is_available() or INTERPRETED:
         pytest.skip("no CUDA device")

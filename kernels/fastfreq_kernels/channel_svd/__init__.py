@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastfreq_kernels import _checks, _dispatch, _taps
+from fastfreq_kernels import _checks, _configs, _dispatch, _hermitian, _taps
 from fastfreq_kernels._threads import split_over_threads
 from fastfreq_kernels.conv_symbols import conv_symbols
+from fastfreq_kernels.hermitian_eigenvalues import hermitian_eigenvalues
 
 from . import _cpu, _reference
 
@@ -23,14 +24,14 @@ def channel_svd(matrices: Tensor, *, backend: str | None = None) -> tuple[Tensor
 
     On a CPU the batch is split over threads with one BLAS thread each. "triton" is one-sided Jacobi: its errors are
     relative to each value, not only to the largest, where the columns of a tall matrix (the rows of a wide one) are
-    well conditioned but for their lengths. Sides above 64, or in float64 both above 32, are the vendor's there too.
+    well conditioned but for their lengths. Sides above 64, or in float64 both above 32, are copied to the CPU there.
     A gradient goes through torch's own, which is not finite where singular values are equal: ask
     `channel_singular_values` for gradients of values alone.
 
     Args:
         matrices: (..., m, n), real or complex, float32 or float64.
-        backend: None chooses: "cpu" on a CPU, the vendor's batched solver on a GPU and for gradients. "cpu",
-            "reference" or "triton" is used or refused.
+        backend: None chooses: "cpu" on a CPU, "triton" on a GPU, torch's own solver for gradients. "cpu", "reference"
+            or "triton" is used or refused.
 
     Returns:
         (..., m, r), (..., r) descending and (..., r, n), r = min(m, n). Vectors are unique up to a phase.
@@ -40,28 +41,48 @@ def channel_svd(matrices: Tensor, *, backend: str | None = None) -> tuple[Tensor
         TypeError: another dtype.
         RuntimeError: a backend that cannot run here or cannot give the gradient that is required.
     """
-    if backend == "triton":
-        _checked(matrices, backend)
+    path = _checked(matrices, backend)
+    if backend == "triton" or (path == "operator" and matrices.is_cuda):
         return _SVD(matrices, backend=backend)
-    if _by_reference(matrices, backend):
-        return _reference.svd(matrices)
-    return _cpu.svd(matrices)
+    return _reference.svd(matrices) if _by_reference(matrices, path) else _cpu.svd(matrices)
 
 
 def channel_singular_values(matrices: Tensor, *, backend: str | None = None) -> Tensor:
     """(..., r) singular values, descending; arguments and errors as in `channel_svd`.
 
-    The gradient of sigma_i is Re u_i v_i^H in the usual convention, finite for equal and zero values too, where it is
-    one of the subgradients.
+    On a GPU they are eigenvalues of [[0, A], [A^H, 0]], by the kernels of `hermitian_eigenvalues`, as right as
+    LAPACK's; "triton" gives those of `channel_svd`. The gradient of sigma_i is Re u_i v_i^H in the usual convention,
+    finite for equal and zero values too, where it is one of the subgradients.
     """
+    path = _checked(matrices, backend)
     if torch.is_grad_enabled() and matrices.requires_grad:
-        _by_reference(matrices, backend)
-        return _reference.SingularValues.apply(matrices)  # pyright: ignore[reportReturnType]
+        kind = _SingularValues if matrices.is_cuda and backend is None else _reference.SingularValues
+        return kind.apply(matrices)  # pyright: ignore[reportReturnType]
     if backend == "triton":
-        return channel_svd(matrices, backend=backend)[1]
-    if _by_reference(matrices, backend):
-        return torch.linalg.svdvals(matrices)
-    return _cpu.singular_values(matrices)
+        return _SVD(matrices, backend=backend)[1]
+    if path == "operator" and matrices.is_cuda:
+        return _on_gpu(matrices)
+    return torch.linalg.svdvals(matrices) if _by_reference(matrices, path) else _cpu.singular_values(matrices)
+
+
+class _SingularValues(_reference.SingularValues):
+    """With vectors from `channel_svd`: torch's own solver takes matrices on a GPU one by one."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, matrices: Tensor) -> Tensor:
+        u, s, vh = channel_svd(matrices)
+        ctx.save_for_backward(u, vh)
+        return s
+
+
+def _on_gpu(matrices: Tensor) -> Tensor:
+    *batch, m, n = matrices.shape
+    if _configs.singular_values_route(m, n, matrices.dtype) == "host":
+        return _cpu.singular_values(matrices.cpu()).to(matrices.device)
+    flat = matrices.reshape(-1, m, n)
+    step = max(1, _configs.DILATION_BYTES // ((m + n) ** 2 * matrices.dtype.to_real().itemsize))
+    parts = [hermitian_eigenvalues(_hermitian.dilation(part), count=min(m, n)) for part in flat.split(step)]
+    return torch.cat(parts).clamp_min(0).reshape(*batch, min(m, n))
 
 
 def conv_singular_values(taps: Tensor, offsets: Tensor, frequencies: Tensor, *, grid: Sequence[int]) -> Tensor:
@@ -71,9 +92,14 @@ def conv_singular_values(taps: Tensor, offsets: Tensor, frequencies: Tensor, *, 
     matrices it needs as it goes, so that they are never all in memory.
     """
     with torch.no_grad():
+        _taps.check_convolution(taps, offsets, frequencies, grid)
+        rows, columns = taps.shape[2:]
+        if taps.is_cuda and _configs.singular_values_route(rows, columns, taps.dtype) == "host":
+            # not their matrices, which are larger
+            values = conv_singular_values(taps.cpu(), offsets.cpu(), frequencies.cpu(), grid=grid)
+            return values.to(taps.device)
         if not taps.is_cpu:
             return channel_singular_values(conv_symbols(taps, offsets, frequencies, grid=grid))
-        _taps.check_convolution(taps, offsets, frequencies, grid)
         if not _finite(taps):
             raise ValueError("expected finite `taps`, got NaN or infinite ones; look for the layer they come from")
         values = _cpu.conv_singular_values(taps, offsets, frequencies, grid)
@@ -92,9 +118,8 @@ def conv_singular_values(taps: Tensor, offsets: Tensor, frequencies: Tensor, *, 
         return out
 
 
-def _by_reference(matrices: Tensor, backend: str | None) -> bool:
-    """Check the arguments; whether the reference serves them."""
-    path = _checked(matrices, backend)
+def _by_reference(matrices: Tensor, path: _dispatch.Path) -> bool:
+    """Whether the reference serves them."""
     return path == "reference" or not matrices.is_cpu or torch.compiler.is_compiling()
 
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from fastfreq_kernels import _configs
 from fastfreq_kernels._launch import Launch, run_on
 
-from . import _reference
+from . import _cpu
 
 
 @triton.jit
@@ -143,12 +143,13 @@ def jacobi_kernel(
 
 
 def svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(U, S, Vh); sides too large for registers go to the vendor's solver. Nothing waits for the GPU."""
+    """(U, S, Vh); sides too large for registers are the host's: the vendor's solver takes them one by one."""
     *batch, m, n = matrices.shape
     k, c = max(m, n), min(m, n)
     tile = _configs.jacobi_tile(k, c, matrices.dtype.to_real())
     if tile is None:
-        return _reference.svd(matrices)
+        u, s, vh = (each.to(matrices.device) for each in _cpu.svd(matrices.cpu()))
+        return u, s, vh
     tall = (matrices if m >= n else matrices.mH).to(matrices.dtype.to_complex()).reshape(-1, k, c)
     left, right = torch.empty_like(tall, memory_format=torch.contiguous_format), tall.new_empty(len(tall), c, c)
     values = tall.real.new_empty(len(tall), c)

@@ -16,7 +16,7 @@ LARGEST = 512  # sides above this are LAPACK's: an interleaved matrix no longer 
 _HALF_A_REGISTER = 4  # fewer matrices leave more lanes idle than LAPACK loses
 
 
-def eigenvalues(packed: Tensor) -> Tensor:
+def eigenvalues(packed: Tensor, count: int) -> Tensor:
     """As the reference."""
     c = packed.shape[-1]
     matrices = packed.reshape(-1, c, c).contiguous()
@@ -27,7 +27,7 @@ def eigenvalues(packed: Tensor) -> Tensor:
         out = _by_lapack(matrices)
     if not torch.isfinite(out).all():
         raise ValueError("expected finite matrices, got NaN or infinite ones; look for the layer they come from")
-    return out.reshape(packed.shape[:-1])
+    return out.reshape(packed.shape[:-1])[..., :count].contiguous()
 
 
 def compiled(c: int, count: int) -> Any:

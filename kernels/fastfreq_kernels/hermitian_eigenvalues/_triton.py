@@ -1,4 +1,6 @@
-"""Eigenvalues of packed Hermitian matrices on a GPU: Householder tridiagonalisation in registers, then bisection.
+"""Eigenvalues of packed Hermitian matrices on a GPU: Householder tridiagonalisation, then bisection.
+
+Small matrices are reduced in registers, as told here, larger ones in memory (see `_triton_memory`).
 
 `tridiagonal_kernel` keeps one matrix H = R + i J in the registers of one program as the real matrix M = R + J: R is
 symmetric and J antisymmetric, so M holds both. With v = a + i b, p = a + b and q = a - b (vectors, ^T transposes):
@@ -17,7 +19,7 @@ hence eigenvalues NaN.
 Per matrix of side c, a power of two, in elements of b bytes:
     read         c^2 b           and c^2 b / 3 written and read again between launches
     arithmetic   4.6 c^3 FMA     eight per element of the tile and step, 4/7 of them left by smaller tiles
-    bisection    30 c^2 steps of a division and two additions (float64: 60)
+    bisection    30 c^2 steps of a division and two additions (float64: 54)
 At c = 64 in float32 this is 1.2 MFMA to 16 KB: arithmetic bounds it, and before that the latency of nine reductions
 and eight changes of layout in each of c steps. Speed not yet measured on any GPU.
 """
@@ -31,8 +33,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastfreq_kernels import _configs, _hermitian
+from fastfreq_kernels import _configs
 from fastfreq_kernels._launch import Launch, run_on
+
+from . import _cpu, _triton_memory
 
 
 @triton.jit
@@ -94,44 +98,58 @@ def tridiagonal_kernel(
 
 
 @triton.jit
+def _over(x, y):
+    """The quotient x / y, y not below 1e-30, in float64 from the inverse in float32: a third of a division's work."""
+    if y.dtype == tl.float64:
+        inverse = (1 / y.to(tl.float32)).to(tl.float64)
+        inverse = inverse * (2 - y * inverse)
+        return x * (inverse * (2 - y * inverse))
+    return x / y
+
+
+@triton.jit
 def bisection_kernel(
-    out, diagonal, squares, scales, c, count, BLOCK: tl.constexpr, HALVINGS: tl.constexpr, PIVOT: tl.constexpr
+    out, diagonal, squares, scales, c, wanted, count, BLOCK: tl.constexpr, HALVINGS: tl.constexpr, PIVOT: tl.constexpr
 ):
     """Lane i of a matrix finds its i-th largest eigenvalue. All lanes halve [-1, 1], so the results are in order."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
-    n, above = at // c, at % c
+    n, above = at // wanted, at % wanted
     d, e = diagonal + n * c, squares + n * c
     x = tl.zeros((BLOCK,), out.dtype.element_ty)
     width = x + 1
     first = tl.load(d, mask=inside, other=0)
     for _ in range(HALVINGS):
         pivot = first - x
+        pivot = tl.where(tl.abs(pivot) < PIVOT, -PIVOT, pivot)  # counts as negative, as it acts on the next
         below = (pivot < 0).to(tl.int32)
         for k in range(1, c):
+            pivot = tl.load(d + k, mask=inside, other=0) - x - _over(tl.load(e + k - 1, mask=inside, other=0), pivot)
             pivot = tl.where(tl.abs(pivot) < PIVOT, -PIVOT, pivot)
-            pivot = tl.load(d + k, mask=inside, other=0) - x - tl.load(e + k - 1, mask=inside, other=0) / pivot
             below += (pivot < 0).to(tl.int32)
         width *= 0.5
         x += tl.where(below < c - above, width, -width)
     tl.store(out + at, x * tl.load(scales + n, mask=inside, other=0), mask=inside)
 
 
-def eigenvalues(packed: Tensor) -> Tensor:
-    """(..., c) descending; sides too large for registers go to the vendor's solver. Nothing waits for the GPU."""
+def eigenvalues(packed: Tensor, count: int) -> Tensor:
+    """(..., count) descending; sides too large for a GPU's programs are the host's, which alone makes it wait."""
     c = packed.shape[-1]
-    if c > _configs.EIGENVALUES_LARGEST_SIDE[packed.dtype]:
-        return torch.linalg.eigvalsh(_hermitian.unpack(packed)).flip(-1)
-    out = torch.empty(packed.shape[:-1], dtype=packed.dtype, device=packed.device)
+    if _configs.eigenvalues_route(c, packed.dtype) == "host":
+        return _cpu.eigenvalues(packed.cpu(), count).to(packed.device)
+    out = torch.empty((*packed.shape[:-2], count), dtype=packed.dtype, device=packed.device)
     if out.numel():
         run_on(packed, lambda: launches(out, packed))
     return out
 
 
 def launches(out: Tensor, packed: Tensor) -> list[Launch]:
-    """The launches that fill `out`, (..., c) contiguous."""
+    """The launches that fill `out`, (..., count) contiguous."""
     c = packed.shape[-1]
     matrices = packed.reshape(-1, c, c).contiguous()
+    if _configs.eigenvalues_route(c, packed.dtype) == "memory":
+        form, run = _triton_memory.launches(matrices, keep=False)
+        return [*run, bisection(out, form.diagonal, form.squares, form.scales)]
     n = len(matrices)
     diagonal, squares = matrices.new_empty(n, c), matrices.new_empty(n, c)
     scales = matrices.new_empty(n)
@@ -139,8 +157,7 @@ def launches(out: Tensor, packed: Tensor) -> list[Launch]:
     run = [_tridiagonal(shared, matrices)]
     while (left := run[-1].arguments["left"]).shape[-1] > 1:
         run.append(_tridiagonal(shared, left))
-    run.append(_bisection(shared, out))
-    return run
+    return [*run, bisection(out, **shared)]
 
 
 def _tridiagonal(shared: dict[str, Any], matrices: Tensor) -> Launch:
@@ -162,14 +179,16 @@ def _tridiagonal(shared: dict[str, Any], matrices: Tensor) -> Launch:
     )  # fmt: skip
 
 
-def _bisection(shared: dict[str, Any], out: Tensor) -> Launch:
+def bisection(out: Tensor, diagonal: Tensor, squares: Tensor, scales: Tensor) -> Launch:
+    """The launch that fills `out` (..., count) with the largest eigenvalues of scale T, T of norm 1."""
     double = out.dtype == torch.float64
     return Launch(
         bisection_kernel,
         (triton.cdiv(out.numel(), _configs.BISECTION_BLOCK),),
         {
-            **shared, "out": out, "c": out.shape[-1], "count": out.numel(), "BLOCK": _configs.BISECTION_BLOCK,
-            "HALVINGS": 60 if double else 30, "PIVOT": 1e-290 if double else 1e-30,
+            "out": out, "diagonal": diagonal, "squares": squares, "scales": scales, "c": diagonal.shape[1],
+            "wanted": out.shape[-1], "count": out.numel(), "BLOCK": _configs.BISECTION_BLOCK,
+            "HALVINGS": 54 if double else 30, "PIVOT": 1e-30,
         },
         _configs.BISECTION_BLOCK // 32,
     )  # fmt: skip
