@@ -46,6 +46,8 @@ KINDS = (
     Kind("bottleneck", "fastfreq.layers.bottleneck", ("bottleneck",)),
     Kind("latent_edit", "fastfreq.layers.latent_edit", ("latent_edit",)),
     Kind("downsampling", "fastfreq.layers.downsampling", ("downsampling",)),
+    Kind("frequency_history", "fastfreq.training.frequency_history"),
+    Kind("measurement_history", "fastfreq.training.measurement_history"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _CLASSES: dict[str, Any] = {}
