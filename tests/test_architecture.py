@@ -23,7 +23,12 @@ from tests.contract.table import BY_NAME
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "numba", "matplotlib", "triton", "timm", "torchvision", "PIL", "pandas", "scipy", "sklearn"}
 # kinds that no measurement of images or of a model makes by itself
-PARTS = {"layer_singular_values": "one layer of singular_values", "latent_edit": "what one edit made of a few images"}
+PARTS = {
+    "layer_singular_values": "one layer of singular_values",
+    "latent_edit": "what one edit made of a few images",
+    "frequency_history": "what a FrequencyTracker recorded of a training",
+    "measurement_history": "what it watched",
+}
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -117,7 +122,12 @@ def test_everything_by_kind_is_of_a_kind():
     names = {kind.name for kind in registry.KINDS}
     assert kinds.TITLES.keys() == names and kinds.NOTES.keys() <= names
     assert BY_NAME.keys() == names - PARTS.keys()
-    assert {verb.replace("-", "_") for verb in cli.VERBS} == BY_NAME.keys() | {"merge", "report", "repeat"}
+    assert {verb.replace("-", "_") for verb in cli.VERBS} == BY_NAME.keys() | {
+        "train_demo",
+        "merge",
+        "report",
+        "repeat",
+    }
 
 
 # ---------------------------------------------------------------- the public surface

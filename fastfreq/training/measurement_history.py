@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -65,29 +66,35 @@ class MeasurementHistory(Result, kind="measurement_history"):
         found = [name for name, value in first.items() if isinstance(value, float)]
         return [n for n in found if not n.endswith(("_low", "_high", "_from", "_to"))] or found
 
+    def main_column(self) -> str:
+        """The first of `columns` that is no axis: not the same at every step, unless all are.
+
+        Raises:
+            ValueError: the results have no figures in their summary.
+        """
+        known = self.columns()
+        if not known:
+            raise ValueError(f"expected results with figures to follow, a {self.measured} has none in its summary")
+        every = self._every()
+        moving = (name for name in known if _moves(_collected(every, name)[1]))
+        return next(moving, known[-1])
+
     def series(self, column: str | None = None) -> tuple[list[str], FloatArray]:
         """(names of rows (K), (s, K) figures) of one column of the results' summaries; NaN where a row is missing.
 
         Args:
-            column: of `columns`; None for the first that varies over rows or steps.
+            column: of `columns`; None for `main_column`.
 
         Raises:
-            ValueError: no such column.
+            ValueError: no such column, or no figures at all.
         """
-        known = self.columns()
-        if column is not None and column not in known:
-            raise ValueError(f"expected a column of {known}, got {column!r}")
-        if not known:
-            raise ValueError(f"expected results with figures to follow, a {self.measured} has none in its summary")
-        every = {step: self._rows(step) for step in self.steps.tolist()}
-        chosen = [column] if column is not None else known
-        for name in chosen:
-            labels, values = _collected(every, name)
-            spread = np.ptp(values[np.isfinite(values)]) if np.isfinite(values).any() else 0.0
-            # the axis of a table ascends alike at every step: no figure of a network does
-            if column is not None or (spread > 0 and not _is_axis(values)):
-                return labels, values
-        return _collected(every, chosen[-1])
+        name = self.main_column() if column is None else column
+        if name not in self.columns():
+            raise ValueError(f"expected a column of {self.columns()}, got {column!r}")
+        return _collected(self._every(), name)
+
+    def _every(self) -> dict[int, list[dict[str, Any]]]:
+        return {step: self._rows(step) for step in self.steps.tolist()}
 
     def _rows(self, step: int) -> list[dict[str, Any]]:
         entry = self.entries[step]
@@ -228,7 +235,8 @@ class Watch:
         start = time.perf_counter()
         try:
             network = _surroundings.unwrapped(model)
-            with _surroundings.left_as_it_was(network):
+            with _surroundings.left_as_it_was(network), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="the model is right on")  # chance is where training begins
                 found = self._measurement(network)
             entry, measured = _entry(found)
             if self._measured not in ("", measured):
@@ -297,7 +305,6 @@ def _collected(every: dict[int, list[dict[str, Any]]], column: str) -> tuple[lis
     return list(places), values
 
 
-def _is_axis(values: FloatArray) -> bool:
-    """Whether a column is the same at every step and ascends: frequencies, radii, bandwidths."""
-    steady = len(values) > 1 and bool(np.allclose(values, values[:1], equal_nan=True))
-    return values.shape[1] > 1 and steady and bool((np.diff(values[0]) > 0).all())
+def _moves(values: FloatArray) -> bool:
+    """Whether a column changes from step to step: frequencies, radii and norms of what was added do not."""
+    return len(values) > 1 and not np.allclose(values, values[:1], equal_nan=True)
