@@ -116,7 +116,7 @@ def _curves(axes: Axes, result: FrequencyHistory, name: str) -> None:
     low, high = (part.mean(axis=2) for part in result.low_high(name))
     half = int(np.argmin(np.abs(np.square(result.high_shares[name]) - 0.5)))
     for j, delta in enumerate(result.widths[name]):
-        style = {"linewidth": 2.0 if j == half else 0.7, "alpha": 1.0 if j == half else 0.5}
+        style: Any = {"linewidth": 2.0 if j == half else 0.7, "alpha": 1.0 if j == half else 0.5}
         for part, values, colour in (("low", low, _LOW), ("high", high, _HIGH)):
             label = f"{part} part, δ = {delta:g}" if j == half else None
             axes.plot(result.steps, values[:, j], color=colour, label=label, **style)

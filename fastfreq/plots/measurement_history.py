@@ -40,11 +40,12 @@ def plot(result: MeasurementHistory, *, column: str | None = None, ax: Axes | No
         for k, label in enumerate(labels):
             style: Any = {"color": _frame.COLOURS[k % len(_frame.COLOURS)], "marker": _frame.MARKERS[k % 7]}
             axes.plot(result.steps, values[:, k], markersize=4, label=label, **style)
-        axes.legend(frameon=False, fontsize=8, loc="best")
+        axes.legend(frameon=False, fontsize=8, loc="best", title=result.row_name(), title_fontsize=8)
         axes.grid(alpha=0.25)
         axes.set_ylabel(name)
     else:
         _map(panel, result.steps.astype(float), values, labels, name)
+        axes.set_ylabel(result.row_name())
     model = result.details.get("model", "")
     of = f"{model}: " if model else ""
     panel.heading(f"{of}{result.name} ({result.measured.replace('_', ' ')}) during training")

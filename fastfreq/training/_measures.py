@@ -14,7 +14,7 @@ from torch import Tensor
 from fastfreq.vocabulary import numbers
 
 FloatArray = NDArray[np.float64]
-_NOTHING = 1e-6  # of the target's largest row: nothing that an error could be relative to
+NOTHING = 1e-6  # of the target's root mean square: nothing that an error could be relative to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Rows:
         radii: (F,) distance of each frequency from zero.
         bands: (first, end) radii of each row, the end left out; None where each frequency is a row.
         labels: names of the rows.
+        scale: root mean square of the target.
 
     Raises:
         ValueError: a row in which the target has nothing.
@@ -98,6 +99,8 @@ class Rows:
         radii: FloatArray,
         bands: Sequence[tuple[float, float]] | None,
         labels: Sequence[str],
+        *,
+        scale: float,
     ) -> None:
         self.target = coefficients
         energy = _energy(coefficients)
@@ -109,12 +112,12 @@ class Rows:
             self._member[row, some] = 1
         self.energy = self._member @ energy
         self.amplitudes = np.sqrt(self.energy)
-        empty = self.amplitudes <= _NOTHING * max(float(np.sqrt(energy.max(initial=0))), np.finfo(np.float64).tiny)
+        empty = self.amplitudes <= NOTHING * max(scale, np.finfo(np.float64).tiny)
         if empty.any():
             names = [labels[i] for i in np.flatnonzero(empty)[:6]]
             raise ValueError(
-                f"expected frequencies that the target has, it has none at {names} (less than 1e-6 of its largest): an "
-                f"error relative to nothing is no figure"
+                f"expected frequencies that the target has, it has none at {names} (less than 1e-6 of its root mean "
+                f"square): an error relative to nothing is no figure"
             )
 
     def errors(self, residual: Tensor) -> tuple[FloatArray, FloatArray]:
@@ -149,7 +152,7 @@ class Halves:
         low = (radii > 0) & (radii <= self.cut)
         high = radii > self.cut
         self._energy = float(energy[low].sum()), float(energy[high].sum())
-        if min(self._energy) > _NOTHING**2 * total:
+        if min(self._energy) > NOTHING**2 * total:
             self._masks = low, high
 
     def parts(self, energy: FloatArray) -> FloatArray:

@@ -167,7 +167,7 @@ def architecture(model: nn.Module) -> str:
 
 def _tensor(name: object, value: Any) -> Tensor:
     try:
-        tensor = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value)
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"expected `{name}` as a tensor or an array, got {type(value).__name__}") from error
     if not tensor.ndim or tensor.dtype.is_complex:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastfreq.vocabulary import numbers
 
-from ._measures import FloatArray, Halves, Measure, Reading, Rows, Split, band_edges, energies
+from ._measures import NOTHING, FloatArray, Halves, Measure, Reading, Rows, Split, band_edges, energies
 
 _PEAK = 1e-2  # of the largest amplitude: lower maxima are rounding, or ripples
 _EVEN = 1e-3  # of a step: how far a point of a regular grid may be from its place
@@ -81,22 +81,21 @@ class _GridSplit(Split):
         every = _every_frequency(grid)
         radius = _radius(every, grid)
         transform = self._transform(targets)
+        scale = float(targets.square().sum(dim=1).mean().sqrt())
         self._halves = Halves(energies(transform), radius)
         self._chosen, pairs = np.arange(len(radius)), None
         if bands is not None:
             pairs, self.labels = band_edges(bands)[0], tuple(band_edges(bands)[1])
         elif frequencies is None and len(grid) > 1:
-            pairs, labels = _rings(energies(transform), radius, grid)
+            pairs, labels = _rings(energies(transform), radius, grid, scale)
             self.labels = tuple(labels)
         else:
             asked = _peaks(transform, grid) if frequencies is None else _checked(frequencies, grid)
             self._chosen = np.ravel_multi_index(tuple((asked % np.array(grid)).T), grid)
             self.labels = tuple(_named(k) for k in asked.tolist())
-        self._rows = Rows(transform[self._chosen], radius[self._chosen], pairs, self.labels)
+        self._rows = Rows(transform[self._chosen], radius[self._chosen], pairs, self.labels, scale=scale)
         own = radius[self._chosen]
         self.radii = own if pairs is None else np.array([(low + high) / 2 for low, high in pairs])
-        if frequencies is None and bands is None and pairs is not None:
-            self.radii = np.array([(low + high) / 2 for low, high in pairs])
         self.amplitudes = self._rows.amplitudes
         self.settings = f"grid {' x '.join(map(str, grid))}"
 
@@ -169,15 +168,14 @@ def _radius(frequencies: NDArray[np.int64], grid: tuple[int, ...]) -> FloatArray
 
 
 def _rings(
-    energy: FloatArray, radius: FloatArray, grid: tuple[int, ...]
+    energy: FloatArray, radius: FloatArray, grid: tuple[int, ...], scale: float
 ) -> tuple[list[tuple[float, float]], list[str]]:
     """Rings of one cycle's width around 1, 2 .. half the shorter side in which the target has something."""
     half = min(n for n in grid if n > 1) // 2
-    largest = np.sqrt(energy[radius > 0].max(initial=0))
     pairs, labels = [], []
     for k in range(1, half + 1):
         inside = (radius >= k - 0.5) & (radius < k + 0.5)
-        if inside.any() and np.sqrt(energy[inside].sum()) > 1e-6 * largest:
+        if inside.any() and np.sqrt(energy[inside].sum()) > NOTHING * scale:
             pairs.append((k - 0.5, k + 0.5))
             labels.append(f"{k}")
     if not pairs:

@@ -66,6 +66,11 @@ class MeasurementHistory(Result, kind="measurement_history"):
         found = [name for name, value in first.items() if isinstance(value, float)]
         return [n for n in found if not n.endswith(("_low", "_high", "_from", "_to"))] or found
 
+    def row_name(self) -> str:
+        """What rows are called in the results' summaries, such as "layer"; "" where there are none."""
+        rows = self._rows(int(self.steps[-1])) if len(self.entries) else []
+        return str(next(iter(rows[0]))).replace("_", " ") if rows and self.measured != _FIGURES else ""
+
     def main_column(self) -> str:
         """The first of `columns` that is no axis: not the same at every step, unless all are.
 

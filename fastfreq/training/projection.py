@@ -92,7 +92,8 @@ class _LineSplit(Split):
         self._place, self._asked = place[:, None], torch.from_numpy(asked)[:, None]
         transform = self._transform(targets)
         self.labels = tuple(labels)
-        self._rows = Rows(transform, asked, pairs, labels)
+        scale = float(targets.square().sum(dim=1).mean().sqrt())
+        self._rows = Rows(transform, asked, pairs, labels, scale=scale)
         self._halves = Halves(energies(transform), asked)
         self.amplitudes = self._rows.amplitudes
         self.settings = f"along {direction}, {len(asked)} frequencies"
