@@ -2,10 +2,11 @@
 
     python benchmarks/reproductions/xu2020_photograph.py --image photograph.jpg --out xu2020
 
-A network 2-128-128-128-1 (tanh) fits the grey values of a photograph at 64 x 64, its coordinates in [-1, 1), full
-batch, Adam at 1e-3. The exact DFT of the 64 x 64 outputs gives the relative error in rings of |k|. Low rings come
+A network 2-128-128-128-1 (ReLU) fits the grey values of a photograph at 64 x 64, its coordinates in [-1, 1), full
+batch, Adam at 2e-3. The exact DFT of the 64 x 64 outputs gives the relative error in rings of |k|. Low rings come
 first: at every record after the first 100 steps the mean error of rings 1 to 4 is below that of 5 to 12, and that below
-that of 13 to 32; and errors ascend with the ring (Spearman at least .9 at the end).
+that of 13 to 32; and errors ascend with the ring (Spearman at least .9 at the end). With tanh at 1e-3 rings above 5
+are not learned in 2,000 steps, and have no order: the three means were in order in 67 and 71 of 96 records.
 
 Published (the F-principle page of the authors): the camera man at 80, 2,000 and 58,000 steps, blurred first, sharp at
 the end; no figures. Without --image the camera man of scikit-image is taken, where that is installed.
@@ -27,9 +28,9 @@ from fastfreq.plots import _frame
 from fastfreq.results import store
 from fastfreq.training import FrequencyHistory
 
-SIDE, RATE, EVERY = 64, 1e-3, 20
+SIDE, RATE, EVERY = 64, 2e-3, 20
 GROUPS = ((1, 4), (5, 12), (13, 32))
-SHOWN = (80, 400, 1600)
+SHOWN = (80, 400)
 
 
 def photograph(path: Path | None) -> Tensor:
@@ -50,9 +51,9 @@ def photograph(path: Path | None) -> Tensor:
 
 
 def network(width: int = 128) -> nn.Sequential:
-    hidden = [nn.Linear(2, width), nn.Tanh()]
+    hidden = [nn.Linear(2, width), nn.ReLU()]
     for _ in range(2):
-        hidden += [nn.Linear(width, width), nn.Tanh()]
+        hidden += [nn.Linear(width, width), nn.ReLU()]
     return nn.Sequential(*hidden, nn.Linear(width, 1))
 
 
@@ -118,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path, help="default: skimage.data.camera()")
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11])
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--out", type=Path, default=Path("xu2020"))
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -104,7 +104,7 @@ class Probes:
             self._batch = size
 
         with _surroundings.left_as_it_was(model), _surroundings.without_graph():
-            fitting(run, self._batch or batch_size)
+            fitting(run, self._batch or min(batch_size, len(self)))
         outputs = torch.cat(found)
         self._check(outputs, type(model).__name__)
         if self.classes:
