@@ -15,7 +15,6 @@ from fastfreq.training import filtering as filtering_module
 from fastfreq.training._response import mean_response
 from fastfreq.training.projection import principal_component
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -245,7 +245,9 @@ class Watch:
                 found = self._measurement(network)
             entry, measured = _entry(found)
             if self._measured not in ("", measured):
-                raise ValueError(f"expected a {self._measured} as at the steps before, got a {measured}")
+                raise ValueError(
+                    f"expected results of kind {self._measured!r} as at the steps before, got {measured!r}"
+                )
         except BaseException as error:
             self.flush()
             error.add_note(f"{self.name!r} at step {step}; {self._recording.kept()}")
