@@ -109,7 +109,7 @@ def draw(image: Tensor, shown: dict[int, Tensor]):
     figure = _frame.new_figure(2.2 * (1 + len(shown)), 2.6)
     panels = figure.subplots(1, 1 + len(shown))
     for axes, (name, picture) in zip(panels, [*shown.items(), ("target", image)], strict=True):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        axes.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
         axes.set_title(name if isinstance(name, str) else f"step {name}", fontsize=9)
     return figure
