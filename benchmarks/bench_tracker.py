@@ -25,7 +25,7 @@ from fastfreq.training.filtering import squared_distances
 
 EPOCH, BATCH, PROBES = 50_000, 128, 4096
 ROUNDS, STEPS = 3, 3
-WIDTHS = (20.0, 30.0, 40.0, 50.0, 100.0)
+WIDTHS = (20.0, 28.0, 40.0, 56.0, 80.0)  # as the defaults: each the double of the last but one
 ALLOWED = 0.05
 
 

@@ -232,15 +232,29 @@ def test_rows_of_the_kernel_sum_to_one_and_parts_to_the_whole(rng):
     points = torch.from_numpy(rng.normal(size=(90, 4)))
     kernel = filtering_module._Kernel(filtering_module.squared_distances(points))
     values = torch.from_numpy(rng.normal(size=(90, 2)))
-    ones, _ = kernel.low(torch.ones(90, 1, dtype=torch.float64), (0.01, 1.0, 100.0))
+    deltas = (1e-6, 0.01, 1.0, 100.0, 1e6)
+    weights = kernel.weigh(deltas)
+    ones = kernel.low(torch.ones(90, 1, dtype=torch.float64), deltas)
     assert max(float((part - 1).abs().max()) for part in ones) < 1e-6
-    low, _ = kernel.low(values, (1e6,))
-    torch.testing.assert_close(low[0], values.mean(0).float().expand(90, 2), rtol=0, atol=1e-5)
-    own, weights = kernel.low(values, (1e-6,))
-    torch.testing.assert_close(own[0].double(), values, rtol=0, atol=1e-6)
-    assert weights[0] == pytest.approx(1)
+    low = kernel.low(values, deltas)
+    torch.testing.assert_close(low[-1], values.mean(0).float().expand(90, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(low[0].double(), values, rtol=0, atol=1e-6)
+    assert weights[0] == pytest.approx(1) and weights[-1] == pytest.approx(1 / 90, rel=1e-4)
     distances = filtering_module.squared_distances(points)
     assert torch.equal(distances, distances.T) and not distances.diagonal().any()
+
+
+def test_a_kernel_of_half_the_width_is_the_square_of_another(rng):
+    points, values = rng.normal(size=(70, 3)), torch.from_numpy(rng.normal(size=(70, 2)))
+    kernel = filtering_module._Kernel(filtering_module.squared_distances(torch.from_numpy(points)))
+    deltas = (0.05, 0.1, 0.14, 0.2, 0.28, 3.0)
+    assert [deltas[j] for j in filtering_module._order(deltas)] == [3.0, 0.28, 0.14, 0.2, 0.1, 0.05]
+    kernel.weigh(deltas)
+    together = kernel.low(values, deltas)
+    square = ((points[:, None] - points[None]) ** 2).sum(-1)
+    for delta, part in zip(deltas, together, strict=True):
+        G = np.exp(-square / (2 * delta))
+        np.testing.assert_allclose(part, (G / G.sum(1, keepdims=True)) @ values.numpy(), rtol=1e-4, atol=2e-6)
 
 
 def test_a_gaussian_filter_halves_a_tone_where_its_transform_does():

@@ -89,7 +89,7 @@ class Probes:
         return self._plain / 255 if self._plain.dtype == torch.uint8 else self._plain
 
     # ---------------------------------------------------------------- what a network makes of them
-    def residual(self, model: nn.Module, batch_size: int) -> Tensor:
+    def residual(self, model: nn.Module, batch_size: int | None) -> Tensor:
         """(n, m) float64 outputs less targets, m the larger of their numbers of columns.
 
         Raises:
@@ -103,8 +103,9 @@ class Probes:
             found[:] = [self._outputs(model, slice(i, i + size)) for i in range(0, len(self), size)]
             self._batch = size
 
+        size = batch_size or (64 if _surroundings.device_of(model).type == "cpu" else 512)
         with _surroundings.left_as_it_was(model), _surroundings.without_graph():
-            fitting(run, self._batch or min(batch_size, len(self)))
+            fitting(run, self._batch or min(size, len(self)))
         outputs = torch.cat(found)
         self._check(outputs, type(model).__name__)
         if self.classes:

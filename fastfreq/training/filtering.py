@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from fastfreq.vocabulary import numbers
 
 from ._measures import FloatArray, Measure, Reading, Split
 
-_ROWS = 256  # of the kernel at a time: it and the distances below it stay in the cache
+_ROWS = 256  # of the distances found at a time
+_CACHED = 1 << 17  # entries of the kernel at a time: they and their distances stay in a core's own cache
 _MOST = 16384  # probes: their distances take a gigabyte
 _EXACT = 64  # coordinates up to which distances are found in float64
-_LEAST = -80.0  # of an exponent: exp of less is a denormal number, a hundred times slower, and nothing
+_LEAST = 1e-18  # of the kernel: nothing beside 1, and its square is no denormal number, a hundred times slower
 _SELF, _SHARE = 0.05, (0.3, 0.9)  # what makes a width meaningful
 _WIDTHS = 5
 
@@ -63,9 +64,9 @@ class Filtering(Measure):
 class _FilterSplit(Split):
     def __init__(self, kernel: _Kernel, targets: Tensor, deltas: tuple[float, ...]) -> None:
         self._kernel, self._deltas = kernel, deltas
-        low, weights = kernel.low(targets, deltas)
         self.widths = np.array(deltas)
-        self.self_weights = weights
+        self.self_weights = kernel.weigh(deltas)
+        low = kernel.low(targets, deltas)
         self._norms = _norms(low, targets)
         whole = float(targets.norm())
         self.high_shares = self._norms[len(deltas) :] / max(whole, 1e-300)
@@ -87,42 +88,81 @@ class _FilterSplit(Split):
 
     def read(self, residual: Tensor) -> Reading:
         """As in `Split`."""
-        low, _ = self._kernel.low(residual, self._deltas, weigh=False)
+        low = self._kernel.low(residual, self._deltas)
         errors = _norms(low, residual) / self._norms
         parts = np.square(errors[[self._half, self._half + len(self._deltas)]])
         return Reading(errors, None, parts)
 
 
 class _Kernel:
-    """Row-normalised Gaussian kernels over one matrix of squared distances, a block of rows at a time."""
+    """Row-normalised Gaussian kernels over one matrix of squared distances, a few rows at a time.
+
+    Exponentials take most of the time: a kernel of half the width is the square of another.
+    """
 
     def __init__(self, distances: Tensor) -> None:
         self._distances = distances
+        self._sums: dict[float, Tensor] = {}
 
     def place(self, device: torch.device) -> None:
         """Keep distances on a GPU, where the network is on one."""
-        if device.type == "cuda":
+        if device.type == "cuda" and self._distances.device != device:
             self._distances = self._distances.to(device)
+            self._sums = {delta: total.to(device) for delta, total in self._sums.items()}
 
-    def low(
-        self, values: Tensor, deltas: tuple[float, ...], *, rows: slice = slice(None), weigh: bool = True
-    ) -> tuple[list[Tensor], FloatArray]:
-        """(low parts (n, m) by width, (d,) mean weight of a probe on itself) of values (n, m), of some rows."""
-        some = self._distances[rows]
-        given = values.to(some.device, torch.float32)
-        found = [given.new_empty(len(some), given.shape[1]) for _ in deltas]
-        weights = np.zeros(len(deltas))
-        scratch = given.new_empty(_ROWS, len(given))
-        for start in range(0, len(some), _ROWS):
-            block = some[start : start + _ROWS]
-            kernel = scratch[: len(block)]
-            for j, delta in enumerate(deltas):
-                torch.mul(block, -0.5 / delta, out=kernel)
-                kernel.clamp_(min=_LEAST).exp_()
-                total = kernel.sum(dim=1)
-                found[j][start : start + _ROWS] = (kernel @ given) / total[:, None]
-                weights[j] += float((1 / total.double()).sum()) if weigh else 0.0
-        return [part.cpu() for part in found], weights / max(1, len(some))
+    def weigh(self, deltas: tuple[float, ...]) -> FloatArray:
+        """(d,) mean weight of a probe on itself; the sums of rows are kept."""
+        n = len(self._distances)
+        sums = [self._distances.new_empty(n) for _ in deltas]
+        for start, j, kernel in self._kernels(self._distances, deltas):
+            sums[j][start : start + len(kernel)] = kernel.sum(dim=1)
+        self._sums = dict(zip(deltas, sums, strict=True))
+        return np.array([float((1 / total.double()).mean()) for total in sums])
+
+    def low(self, values: Tensor, deltas: tuple[float, ...]) -> list[Tensor]:
+        """Low parts (n, m) of values (n, m) by width, of widths that were weighed."""
+        given = values.to(self._distances.device, torch.float32)
+        found = [torch.empty_like(given) for _ in deltas]
+        for start, j, kernel in self._kernels(self._distances, deltas):
+            rows = slice(start, start + len(kernel))
+            torch.mm(kernel, given, out=found[j][rows])
+        return [(part / self._sums[delta][:, None]).cpu() for part, delta in zip(found, deltas, strict=True)]
+
+    def sampled(self, values: Tensor, delta: float, rows: slice) -> tuple[float, float]:
+        """(mean weight of a probe on itself, norm of the high part over that of the values), over some rows."""
+        some, given, part = self._distances[rows], values.float(), values[rows].float()
+        low, weight = torch.empty_like(part), 0.0
+        for start, _, kernel in self._kernels(some, (delta,)):
+            total = kernel.sum(dim=1)
+            low[start : start + len(kernel)] = (kernel @ given) / total[:, None]
+            weight += float((1 / total.double()).sum())
+        return weight / len(some), float((part - low).norm() / part.norm())
+
+    @staticmethod
+    def _kernels(distances: Tensor, deltas: tuple[float, ...]) -> Iterator[tuple[int, int, Tensor]]:
+        """(first row, place of the width, e^(-D / 2 delta) of a few rows), in memory that the next one overwrites."""
+        step = max(16, _CACHED // max(1, distances.shape[1]))
+        scratch = distances.new_empty(step, distances.shape[1])
+        for start in range(0, len(distances), step):
+            block = distances[start : start + step]
+            kernel, before = scratch[: len(block)], 0.0
+            for j in _order(deltas):
+                if before == 2 * deltas[j]:
+                    kernel.square_().clamp_(min=_LEAST)
+                else:
+                    torch.mul(block, -0.5 / deltas[j], out=kernel).clamp_(min=math.log(_LEAST)).exp_()
+                before = deltas[j]
+                yield start, j, kernel
+
+
+def _order(deltas: tuple[float, ...]) -> list[int]:
+    """Places of widths, each half after its double where both are there."""
+    left, found = dict(zip(deltas, range(len(deltas)), strict=True)), []
+    for delta in sorted(deltas, reverse=True):
+        while delta in left:
+            found.append(left.pop(delta))
+            delta /= 2
+    return found
 
 
 def squared_distances(points: Tensor) -> Tensor:
@@ -160,19 +200,15 @@ def _widths(kernel: _Kernel, targets: Tensor) -> tuple[float, ...]:
     if not len(positive):
         raise ValueError("expected probes at different points, they are all one")
     sample = positive[:: max(1, len(positive) // 65536)]
-    delta, last = float(sample.min()) / 16, float(sample.max())
-    found = []
+    first, last = float(f"{float(sample.min()) / 16:.2g}"), float(sample.max())
+    found: list[float] = []
     seen = (float("nan"), float("nan"))
-    while delta < last:
-        low, weight = kernel.low(targets, (delta,), rows=rows)
-        part = targets[rows]
-        share = float((part - low[0].double()).norm() / part.norm())
-        seen = (float(weight[0]), share)
-        if weight[0] < _SELF and _SHARE[0] < share < _SHARE[1]:
-            found.append(float(f"{delta:.2g}"))
-        elif found or share >= _SHARE[1]:
+    for delta in _doubling(first, last):
+        seen = kernel.sampled(targets, delta, rows)
+        if seen[0] < _SELF and _SHARE[0] < seen[1] < _SHARE[1]:
+            found.append(delta)
+        elif found or seen[1] >= _SHARE[1]:
             break
-        delta *= math.sqrt(2)
     if not found:
         raise ValueError(
             f"expected a width whose filter splits the targets: mean weight of a probe on itself below {_SELF} and "
@@ -180,4 +216,12 @@ def _widths(kernel: _Kernel, targets: Tensor) -> tuple[float, ...]:
             f"tried: {seen[0]:.3f} and {seen[1]:.2f}). Take more probes, or give Filtering(deltas=...)"
         )
     picks = np.unique(np.rint(np.linspace(0, len(found) - 1, _WIDTHS)).astype(int))
-    return tuple(sorted({found[i] for i in picks}))
+    return tuple(found[i] for i in picks)
+
+
+def _doubling(first: float, last: float) -> Iterator[float]:
+    """Widths from `first` to `last` by about the square root of 2, each the exact double of the last but one."""
+    pair = [first, float(f"{first * math.sqrt(2):.2g}")]
+    while pair[0] < last:
+        yield pair[0]
+        pair = [pair[1], 2 * pair[0]]
