@@ -79,10 +79,11 @@ def test_help_needs_neither_torch_nor_extras():
 
 
 def test_every_verb_explains_itself(capsys):
-    assert set(cli.VERBS) - {"merge", "report", "repeat"} == {
+    assert set(cli.VERBS) - {"train-demo", "merge", "report", "repeat"} == {
         kind.name.replace("_", "-")
         for kind in registry.KINDS
-        if kind.name not in ("layer_singular_values", "latent_edit")  # made in Python only
+        # made in Python only, and by train-demo
+        if kind.name not in ("layer_singular_values", "latent_edit", "frequency_history", "measurement_history")
     }
     for verb in cli.VERBS:
         with pytest.raises(SystemExit) as done:

@@ -19,8 +19,8 @@ _HOME = Path("fastfreq-report") / "train-demo"
 _BATCH, _RATE = 50, 3e-4
 _TITLE = "What does a network learn first?"
 _NOTE = (
-    "A network of two convolutions and a linear layer learns scikit-learn's handwritten digits, 1,000 images of 8 x 8, "
-    "on this machine, in a minute. After each epoch it is asked about all of them; below is how far its answers were "
+    "A network of two convolutions and a linear layer learns scikit-learn's handwritten digits, 1,000 images of "
+    "8 x 8. After each epoch it is asked about all of them; below is how far its answers were "
     "from the labels, low and high frequencies apart. Beside it, on 797 digits that it never trains on: how many it "
     "recognises when only the coarse part of each image is left."
 )
