@@ -153,6 +153,25 @@ def test_weights_that_a_forward_pass_overwrites_are_named():
         tracker_of().step(Clipping(), 0)
 
 
+def test_networks_made_in_inference_mode_and_unmade_ones():
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        net = Small()
+    other = Small()
+    other.load_state_dict(net.state_dict())
+    tracker = tracker_of()
+    with torch.inference_mode():
+        logged = [tracker.step(net, 0), tracker.step(other, 1)]
+    assert logged[0] == logged[1] == tracker.step(net, 2)
+    with pytest.raises(ValueError, match="run the network on one batch first"):
+        tracker_of().step(nn.LazyLinear(1), 0)
+
+
+def test_functions_of_one_name_are_told_apart():
+    named = [tracker_of(response=f).history.response for f in (lambda o: 2 * o, lambda o: 3 * o, lambda o: 2 * o)]
+    assert named[0] == named[2] != named[1]
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 24])
 def test_no_batch_size_and_no_wrapper_changes_a_figure(net, batch_size):
     tracker, whole = tracker_of(batch_size=batch_size), tracker_of()

@@ -159,9 +159,15 @@ class Probes:
 
 
 def architecture(model: nn.Module) -> str:
-    """Fingerprint of a network's class and the names and shapes of its weights: the same at every step."""
+    """Fingerprint of a network's class and the names and shapes of its weights: the same at every step.
+
+    Raises:
+        ValueError: lazy weights that are not made yet.
+    """
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, weight in model.named_parameters():
+        if nn.parameter.is_lazy(weight):
+            raise ValueError(f"expected weights, {name} is not made yet; run the network on one batch first")
         digest.update(f"{name} {tuple(weight.shape)}".encode())
     return f"{type(model).__name__} {digest.hexdigest()[:16]}"
 
@@ -200,12 +206,22 @@ def _as_targets(given: Tensor) -> Tensor:
 
 def _response(asked: Response, classes: bool) -> tuple[Callable[[Tensor], Tensor], str]:
     if callable(asked):
-        return asked, getattr(asked, "__name__", type(asked).__name__)
+        return asked, _named(asked)
     if asked not in RESPONSES:
         raise ValueError(f"expected `response` of {list(RESPONSES)} or a function of the outputs, got {asked!r}")
     if asked == "raw" or (asked == "auto" and not classes):
         return lambda outputs: outputs, "raw"
     return lambda outputs: outputs.softmax(dim=1), "softmax"
+
+
+def _named(function: Any) -> str:
+    """A function's name and, of one written in Python, a hash of what it does: every lambda has the same name."""
+    name = getattr(function, "__name__", type(function).__name__)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return name
+    plain = [c for c in code.co_consts if c is None or isinstance(c, (int, float, str))]
+    return f"{name} {hashlib.sha256(code.co_code + repr((plain, code.co_names)).encode()).hexdigest()[:8]}"
 
 
 def _tensor_of(output: Any) -> Tensor:

@@ -52,7 +52,7 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     grads = [(weight, weight.grad) for weight in model.parameters()]
-    versions = [(name, weight, weight._version) for name, weight in model.named_parameters()]
+    versions = [(name, weight, _version(weight)) for name, weight in model.named_parameters()]
     buffers = _buffers(model)
     with contextlib.ExitStack() as stack:
         stack.callback(_put_back, modes, grads, buffers)
@@ -66,7 +66,7 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
         for weight, _ in grads:
             weight.grad = None
         yield
-    changed = [name for name, weight, version in versions if weight._version != version]
+    changed = [name for name, weight, version in versions if _version(weight) != version]
     if changed:
         raise RuntimeError(
             f"expected a forward pass that leaves weights alone in evaluation mode, {type(model).__name__} overwrote "
@@ -84,9 +84,14 @@ def without_graph() -> Iterator[None]:
 Buffers = list[tuple[nn.Module, str, Tensor, Tensor, int]]
 
 
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to; -1 of inference tensors, which nobody can write to here."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
 def _buffers(model: nn.Module) -> Buffers:
     return [
-        (module, name, buffer, buffer.detach().clone(), buffer._version)
+        (module, name, buffer, buffer.detach().clone(), _version(buffer))
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
@@ -102,7 +107,7 @@ def _put_back(
         weight.grad = grad
     with torch.no_grad():
         for module, name, buffer, before, version in buffers:
-            if buffer._version != version:
+            if _version(buffer) != version:
                 buffer.copy_(before)
             module._buffers[name] = buffer
 
