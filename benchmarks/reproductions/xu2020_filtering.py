@@ -18,8 +18,9 @@ second epoch on, and is below .35 at the end (acceptance A3, A4).
 Published: MNIST and CIFAR-10 at delta 3, 3 (and 7 for VGG-16), 5,000 images of CIFAR-10, 100 epochs of batch 50 at
 those rates, delta from 2 to 100; e_low below e_high throughout, in pictures without figures. Here scaled to minutes on
 one core, with pixels in [0, 1] as there. Found with these data: at delta = 3 the filter of 5,000 images of CIFAR-10
-gives each image .999 of the weight to itself, at 7 still .90: with delta a variance in such units nothing is filtered.
-Wider filters are measured beside those.
+gives each image .999 of the weight to itself, at 7 still .92: with delta a variance in such units nothing is filtered.
+Wider filters are measured beside those: 29 and 32 split. e_low is below e_high at every look, of every width, every
+network and seed. On CIFAR-10 the six epochs are the beginning: at delta = 32 e_low falls to .37, e_high to .96.
 """
 
 from __future__ import annotations
