@@ -406,6 +406,20 @@ raise SystemExit(3)
     assert ff.load(tmp_path / "run.npz").steps.tolist() == [0, 1, 2]
 
 
+def test_a_tracker_that_is_dropped_writes_its_file_and_leaves_memory(net, tmp_path):
+    import gc
+    import weakref
+
+    tracker = tracker_of(path=tmp_path / "run.npz")
+    tracker._recording._next = float("inf")
+    tracker.step(net, 0)
+    seen = weakref.ref(tracker)
+    assert not (tmp_path / "run.npz").exists()
+    del tracker
+    gc.collect()
+    assert seen() is None and ff.load(tmp_path / "run.npz").steps.tolist() == [0]
+
+
 def test_files_cost_a_twentieth_of_the_time_at_most(net, tmp_path, monkeypatch):
     tracker = tracker_of(path=tmp_path / "run.npz")
     saves = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 import warnings
 import weakref
@@ -47,6 +48,7 @@ class Recording(Generic[Record]):
         self.records: dict[int, Record] = {}
         self._restored = False
         self._unsaved, self._next = False, 0.0
+        _OPEN.add(self)
         if self.path is None:
             return
         store.check_writable(self.path, kind=kind)
@@ -103,9 +105,9 @@ class Recording(Generic[Record]):
         now = time.monotonic()
         self._next = now + _SHARE * (now - start)
 
-    def flush_at_end(self, owner: Any) -> None:
-        """Write the rest when `owner` is gone or the program ends."""
-        weakref.finalize(owner, self.flush)
+    def __del__(self) -> None:
+        if getattr(self, "_unsaved", False):
+            self.flush()
 
     def kept(self) -> str:
         """What is safe, for messages."""
@@ -113,6 +115,15 @@ class Recording(Generic[Record]):
             return "nothing was recorded before"
         where = "" if self.path is None else f" in {self.path}"
         return f"the {len(self.records)} records up to step {self.last} are kept{where}"
+
+
+def _flush_all() -> None:
+    for recording in list(_OPEN):
+        recording.flush()
+
+
+_OPEN: weakref.WeakSet[Recording[Any]] = weakref.WeakSet()
+atexit.register(_flush_all)  # what is gone before has written itself
 
 
 def _is_first() -> bool:

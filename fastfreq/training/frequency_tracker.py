@@ -110,7 +110,6 @@ class FrequencyTracker:
         self._recording: Recording[_Record] = Recording(
             path, kind=FrequencyHistory.kind, result=self._history_of, restore=self._restored
         )
-        self._recording.flush_at_end(self)
 
     # ---------------------------------------------------------------- during training
     def step(self, model: nn.Module, step: int, *, loss: float | Tensor | None = None) -> dict[str, float]:

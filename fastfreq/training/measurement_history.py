@@ -216,7 +216,6 @@ class Watch:
         self._recording: Recording[Entry] = Recording(
             path, kind=MeasurementHistory.kind, result=self._history_of, restore=self._restored
         )
-        self._recording.flush_at_end(self)
 
     @property
     def history(self) -> MeasurementHistory:
