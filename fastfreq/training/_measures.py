@@ -103,7 +103,7 @@ class Rows:
         scale: float,
     ) -> None:
         self.target = coefficients
-        energy = _energy(coefficients)
+        energy = energies(coefficients)
         members = [[i] for i in range(len(radii))]
         if bands is not None:
             members = [np.flatnonzero((radii >= low) & (radii < high)).tolist() for low, high in bands]
@@ -125,7 +125,7 @@ class Rows:
         known = residual.shape[1] - self.target.shape[1]
         target = torch.nn.functional.pad(self.target, (0, known)) if known else self.target
         moduli = (target + residual).abs() - target.abs()
-        squares = _energy(residual), moduli.square().sum(dim=1).numpy()
+        squares = energies(residual), moduli.square().sum(dim=1).numpy()
         first, second = (np.sqrt(self._member @ square / self.energy) for square in squares)
         return first, second
 
@@ -164,10 +164,6 @@ class Halves:
 
 def energies(coefficients: Tensor) -> FloatArray:
     """(F,) squared moduli of coefficients (F, m), summed over outputs."""
-    return _energy(coefficients)
-
-
-def _energy(coefficients: Tensor) -> FloatArray:
     return (coefficients.real.square() + coefficients.imag.square()).sum(dim=1).numpy()
 
 
