@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .layers.spectral_norms import spectral_norm
     from .models import load_model
     from .results.registry import load
+    from .training.frequency_tracker import FrequencyTracker
     from .vocabulary import masks as masks
     from .vocabulary.conventions import CONVENTIONS, Convention
 
@@ -75,6 +76,8 @@ _HOMES = {
     "lipschitz_bound": ".layers.lipschitz",
     "bottleneck": ".layers.bottleneck",
     "downsampling": ".layers.downsampling",
+    # which frequencies a model learns first; the rest is in `fastfreq.training`
+    "FrequencyTracker": ".training.frequency_tracker",
     # which frequencies images hold
     "image_spectrum": ".inputs.image_spectrum",
     "difference_spectrum": ".inputs.difference_spectrum",
@@ -102,6 +105,7 @@ __all__ = [
     "Convention",
     "FGSM",
     "FourierAugmentation",
+    "FrequencyTracker",
     "NormalizedModel",
     "PGD",
     "PostAveraging",

@@ -37,6 +37,9 @@ EXPERIMENTS = {
     "sinusoid_learning", "parameter_robustness", "manifold_learning", "manifold_classification", "label_noise",
     "kernel_learning", "delta_fit", "neighbour_spectra",
 }  # fmt: skip
+    "frequency_history": "what a FrequencyTracker recorded of a training",
+    "measurement_history": "what it watched",
+}
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -134,6 +137,13 @@ def test_everything_by_kind_is_of_a_kind():
     assert kinds.TITLES.keys() == names and kinds.NOTES.keys() <= names
     assert BY_NAME.keys() == names - PARTS.keys() - EXPERIMENTS
     assert {verb.replace("-", "_") for verb in cli.VERBS} == BY_NAME.keys() | {"merge", "report", "repeat"}
+    assert BY_NAME.keys() == names - PARTS.keys()
+    assert {verb.replace("-", "_") for verb in cli.VERBS} == BY_NAME.keys() | {
+        "train_demo",
+        "merge",
+        "report",
+        "repeat",
+    }
 
 
 # ---------------------------------------------------------------- the public surface

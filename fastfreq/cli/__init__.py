@@ -33,6 +33,7 @@ VERBS = {
     "singular-values": "singular values of every convolution, frequency by frequency",
     "bottleneck": "which frequencies and channels each layer keeps",
     "downsampling": "where layers could work on a coarser grid, with the accuracy that costs",
+    "train-demo": "train a small network on digits and show which frequencies it learns first",
     "merge": "one result from shards: of images, of conditions, of a model's layers",
     "report": "one page of results of any kind, or of the built-in example",
     "repeat": "run the command of a saved result again and say whether the figures agree",

@@ -56,7 +56,7 @@ def _command(result: Any, path: Path) -> list[str]:
     from fastfreq.results import registry
 
     words = shlex.split(result.details.get("command", ""))
-    verbs = {kind.name.replace("_", "-") for kind in registry.KINDS}
+    verbs = {kind.name.replace("_", "-") for kind in registry.KINDS} | {"train-demo"}
     if len(words) < 2 or words[0] != "fastfreq":
         raise ValueError(
             f"expected a result that the command line measured, {path} names no command; results from Python are "

@@ -35,6 +35,8 @@ TITLES = {
     "kernel_learning": "Smooth parts first",
     "delta_fit": "What of a spike is fitted",
     "neighbour_spectra": "Beside nearest neighbours",
+    "frequency_history": "What was learned first",
+    "measurement_history": "Measured during training",
 }
 
 # kinds whose plots take several results of one model under one name
@@ -210,6 +212,32 @@ has after training. Depth raises it strongly, width weakly; parameters that may 
     "neighbour_spectra": """
 <p>A network and nearest neighbours through the same points with random labels. What they say in between has a spectrum:
 that of the network falls faster, since it is continuous and prefers slow changes, while neighbours jump.</p>
+""",
+    "frequency_history": """
+<p>A network is a function: images go in, numbers for classes come out. Part of what it has to learn is coarse: images
+that look alike mostly belong to the same class, so that the answer changes slowly as one image turns into another.
+That is the low-frequency part of the function. The rest are exceptions: images that lie close together and yet have
+different classes, where the answer has to change at a small step. That is its high-frequency part. Frequency is meant
+here over the space of all images; it is not the fineness of the detail in one image.</p>
+<p>The question of this page is which of the two a network learns first. At steps of its training it was asked about the
+same images again and again. Its answers and the right answers were split into a low and a high part, and each part's
+error is shown: red is 1, nothing learned, blue is .1 and less, nearly all. Nearly always blue spreads from below: the
+low part is learned first, in all kinds of networks, and the exceptions later, if at all. This is called the frequency
+principle, or spectral bias. It is one reason why networks with far more weights than images generalise: where the
+images leave them a choice they choose the smooth function. It is also why fine structure is slow to come.</p>
+<p>Three ways to split. <i>Filtering</i> averages answers over neighbouring images; the low part is the average, the
+high part what is left, and the width δ says how far neighbours may be. <i>Projection</i> lays all images on a line, the
+direction in which they differ most, and takes the Fourier transform along it; of it, low frequencies and wide bands
+mean most. The <i>exact</i> transform needs inputs on a regular grid. The spectral bias is one number from -1 to 1 from
+the two halves of the target: positive where the low half is ahead.</p>
+<p class="small">Marks: from there on the error stays below 0.2. A filter splits where the mean weight of an image on
+itself is below .05 and the high part holds .3 to .9 of the norm of the answers; at other widths one of its parts says
+little. Xu, Zhang, Luo, Xiao and Ma, "Frequency Principle: Fourier Analysis Sheds Light on Deep Neural Networks", 2020;
+Kiessling and Thor, "A Computable Definition of the Spectral Bias", AAAI 2022.</p>
+""",
+    "measurement_history": """
+<p>One measurement, taken again and again while the network was trained. Rows are those of its table, columns of the
+picture steps of the training. The result at each step is kept whole: <i>history[step]</i> draws it.</p>
 """,
 }
 NOTES["layer_singular_values"] = NOTES["singular_values"]

@@ -59,6 +59,8 @@ KINDS = (
     Kind("kernel_learning", "fastfreq.training.spectral_bias.kernel_learning"),
     Kind("delta_fit", "fastfreq.training.spectral_bias.delta_fit"),
     Kind("neighbour_spectra", "fastfreq.training.spectral_bias.neighbour_spectra"),
+    Kind("frequency_history", "fastfreq.training.frequency_history"),
+    Kind("measurement_history", "fastfreq.training.measurement_history"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _CLASSES: dict[str, Any] = {}

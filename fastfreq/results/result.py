@@ -33,9 +33,11 @@ class Result:
 
     Attributes:
         details: name of the model as asked for, versions, what repeats the run: text for people.
+        items: what fields `by_image` hold one entry of, which `ITEMS_ids` tell apart: images, or runs of a training.
     """
 
     kind: ClassVar[str] = ""
+    items: ClassVar[str] = "image"
     details: dict[str, str] = text({})
 
     def __init_subclass__(cls, *, kind: str = "", **options: Any) -> None:
@@ -57,12 +59,12 @@ class Result:
 
     @property
     def _ids(self) -> NDArray[np.int64]:
-        return getattr(self, "image_ids", np.zeros(0, np.int64))
+        return getattr(self, f"{self.items}_ids", np.zeros(0, np.int64))
 
     @property
     def n_images(self) -> int:
         """Number of images."""
-        return len(self._ids)
+        return len(self._ids) if self.items == "image" else 0
 
     def _check_shapes(self) -> None:
         """Refuse arrays that do not fit each other.
@@ -71,7 +73,7 @@ class Result:
             ValueError: the first that does not.
         """
         declared = self._folds()
-        n = self.n_images
+        n = len(self._ids)
         counts = {len(getattr(self, name)) for name in self._named("condition")}
         if len(counts) > 1:
             raise ValueError(f"expected as many of each of {self._named('condition')}, got {sorted(counts)}")
@@ -82,11 +84,10 @@ class Result:
             for part in value.values() if isinstance(value, dict) and fold.how not in ("same", "text") else [value]:
                 self._check_shape(name, fold, part, n, m, k)
 
-    @staticmethod
-    def _check_shape(name: str, fold: Fold, value: Any, n: int, m: int | None, k: int) -> None:
+    def _check_shape(self, name: str, fold: Fold, value: Any, n: int, m: int | None, k: int) -> None:
         shape = getattr(value, "shape", None)
         if fold.how == "by_image" and (shape is None or shape[-1:] != (n,)):
-            raise ValueError(f"expected `{name}` with {n} images along its last axis, got shape {shape}")
+            raise ValueError(f"expected `{name}` with {n} {self.items}s along its last axis, got shape {shape}")
         if fold.how == "by_class" and (shape is None or shape[:1] != (k,)):
             raise ValueError(f"expected `{name}` with {k} classes along its first axis, got shape {shape}")
         if fold.conditions is not None and fold.how != "condition" and m is not None:
@@ -106,7 +107,7 @@ class Result:
         """
         if type(self) is not type(other):
             raise TypeError(f"expected two results of one kind, got {type(self).__name__} and {type(other).__name__}")
-        if "image_ids" not in self._folds() and not self._named("union"):
+        if f"{self.items}_ids" not in self._folds() and not self._named("union"):
             raise TypeError(f"expected results that merge, a {type(self).__name__} is whole")
         self._check_same(other, self._named("same"))
         if self._named("union"):
@@ -117,7 +118,8 @@ class Result:
         if np.array_equal(self._ids, other._ids):
             return self._with_conditions(other)
         raise ValueError(
-            f"expected shards with the same {keys[0]} and other images, or the same images and other {keys[0]}; "
+            f"expected shards with the same {keys[0]} and other {self.items}s, or the same {self.items}s and other "
+            f"{keys[0]}; "
             f"these differ in both: first merge the shards that share one of the two"
         )
 
@@ -166,7 +168,7 @@ class Result:
         for name, fold in self._folds().items():
             shared = fold.how in ("by_image", "summed", "by_class") and fold.conditions is None
             if shared and not folds.equal(getattr(self, name), getattr(other, name)):
-                raise ValueError(f"expected shards of the same images; their {name.replace('_', ' ')} differ")
+                raise ValueError(f"expected shards of the same {self.items}s; their {name.replace('_', ' ')} differ")
         key = self._named("condition")[0]
         order = condition_order(key, getattr(self, key), getattr(other, key))
         merged: dict[str, Any] = {}
@@ -352,11 +354,12 @@ def check_other_images(a: Any, b: Any) -> None:
     Raises:
         ValueError: they have one.
     """
-    common = np.intersect1d(a.image_ids, b.image_ids)
+    common = np.intersect1d(a._ids, b._ids)
     if len(common):
+        ways = {"image": "give each shard its own `first_image`, or use `shard=(i, n)`"}
         raise ValueError(
-            f"expected shards of different images, {len(common)} image ids are in both (the first: {common[0]}); "
-            f"give each shard its own `first_image`, or use `shard=(i, n)`"
+            f"expected shards of different {a.items}s, {len(common)} {a.items} ids are in both (the first: "
+            f"{common[0]}); {ways.get(a.items, f'give each {a.items} a number of its own')}"
         )
 
 

@@ -1,10 +1,16 @@
 """Which frequencies a network learns first."""
 
+from .exact_dft import ExactDFT
+from .filtering import Filtering
 from .fp_norm import fp_norm, generalization_bound
+from .frequency_history import FrequencyHistory
 from .frequency_order import frequency_order
+from .frequency_tracker import FrequencyTracker
 from .high_frequency_share import high_frequency_share
 from .lfp_kernel import LFPKernel
 from .linear_frequency_principle import linear_frequency_principle
+from .measurement_history import MeasurementHistory, Watch
+from .projection import Projection
 from .spectral_bias import (
     Recipe,
     delta_fit,
@@ -48,4 +54,11 @@ __all__ = [
     "rbf_kernel",
     "relu_network",
     "sinusoid_learning",
+    "ExactDFT",
+    "Filtering",
+    "FrequencyHistory",
+    "FrequencyTracker",
+    "MeasurementHistory",
+    "Projection",
+    "Watch",
 ]
