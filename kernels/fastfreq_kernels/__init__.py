@@ -6,6 +6,7 @@ from .conv_gram import ConvGram, conv_gram
 from .conv_symbols import conv_symbols
 from .filter_bands import filter_bands
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
+from .frequency_response import frequency_response
 from .gram_iteration import gram_iteration
 from .hermitian_eigenvalues import hermitian_eigenvalues
 from .radial_power import radial_cells, radial_power, ring_moments
@@ -22,6 +23,7 @@ __all__ = [
     "filter_bands",
     "fourier_perturb",
     "fourier_signs",
+    "frequency_response",
     "gaussian_noise",
     "gram_iteration",
     "hermitian_eigenvalues",

@@ -17,6 +17,8 @@ __all__ = [
     "LAGS_SIDE",
     "LAGS_WARPS",
     "PerturbTile",
+    "RESPONSE_POINTS",
+    "ResponseTile",
     "SIGNS_BLOCK",
     "SumsTile",
     "TABLES_BLOCK",
@@ -25,6 +27,7 @@ __all__ = [
     "jacobi_tile",
     "matrix_tile",
     "perturb_tile",
+    "response_tile",
     "sums_tile",
 ]
 
@@ -56,6 +59,7 @@ _JACOBI_WARPS = {
     },
 }  # fmt: skip
 LAGS_SIDE, LAGS_DEPTH, LAGS_WARPS = 32, 16, 4  # tile of two products of `conv_gram`; not yet measured on any GPU
+RESPONSE_POINTS = 4096  # of one program of `frequency_response`; not yet measured on any GPU
 _SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
 
 _SIDE = 64  # most rows and columns of a tile of `fourier_perturb`; not yet measured on any GPU
@@ -76,6 +80,15 @@ class JacobiTile(NamedTuple):
 
     rows: int
     columns: int
+    warps: int
+
+
+class ResponseTile(NamedTuple):
+    """Tile of one program of `frequency_response`: waves of frequencies x points, sums of frequencies x outputs."""
+
+    frequencies: int
+    points: int
+    outputs: int
     warps: int
 
 
@@ -105,6 +118,12 @@ def sums_tile(elements: int, dtype: torch.dtype) -> SumsTile:
     """Tile for matrices of this many elements: as many frequencies as leave it 8 KB."""
     wide = min(128, _power(elements))
     return SumsTile(_SUMS_BYTES // dtype.itemsize // wide, wide, 4)
+
+
+def response_tile(outputs: int, dtype: torch.dtype, *, wide: bool) -> ResponseTile:
+    """Tile for so many outputs; smaller where phases or values are float64. Not yet measured on any GPU."""
+    small = wide or dtype == torch.float64
+    return ResponseTile(32 if small else 64, 16 if small else 32, min(16 if small else 32, matrix_tile(outputs)), 4)
 
 
 def matrix_tile(side: int) -> int:
