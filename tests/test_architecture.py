@@ -23,7 +23,11 @@ from tests.contract.table import BY_NAME
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "numba", "matplotlib", "triton", "timm", "torchvision", "PIL", "pandas", "scipy", "sklearn"}
 # kinds that no measurement of images or of a model makes by itself
-PARTS = {"layer_singular_values": "one layer of singular_values", "latent_edit": "what one edit made of a few images"}
+PARTS = {
+    "layer_singular_values": "one layer of singular_values",
+    "latent_edit": "what one edit made of a few images",
+    "relu_transform": "of a network on a line or plane of its inputs, whatever they are",
+}
 
 
 def loaded_by(statement: str) -> set[str]:

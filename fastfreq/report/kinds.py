@@ -22,6 +22,7 @@ TITLES = {
     "bottleneck": "What layers keep",
     "latent_edit": "Edited at a hidden layer",
     "downsampling": "Coarser grids",
+    "relu_transform": "A network's own Fourier transform",
 }
 
 # kinds whose plots take several results of one model under one name
@@ -134,6 +135,14 @@ through them say the same. Above: the share of each layer's output that is lost 
 allowed. Below: the side of the layer's grid now, and of the smallest that holds the allowed share by its frequencies.
 Layers that stay below the allowed line, and for which it saves work, were changed all at once; the caption has the
 accuracy on the same images before and after, with 95 % intervals, and the time.</p>
+""",
+    "relu_transform": """
+<p>A network of linear layers and rectifiers is affine in pieces, so its Fourier transform has a closed form: nothing
+here is sampled. Dots are the part that the network's own bends make. It falls with the second power of the frequency
+straight across a bend and with the third elsewhere; a sum of many bends is still on its way there while waves are
+longer than the bends. Thin lines are the whole transform, which the sharp end of the window dominates wherever the
+network is not zero there. No dot lies above the dashed line, which follows from the network's Lipschitz bound: small
+weights leave little at high frequencies.</p>
 """,
 }
 NOTES["layer_singular_values"] = NOTES["singular_values"]

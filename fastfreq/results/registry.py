@@ -46,6 +46,7 @@ KINDS = (
     Kind("bottleneck", "fastfreq.layers.bottleneck", ("bottleneck",)),
     Kind("latent_edit", "fastfreq.layers.latent_edit", ("latent_edit",)),
     Kind("downsampling", "fastfreq.layers.downsampling", ("downsampling",)),
+    Kind("relu_transform", "fastfreq.training.relu_transform"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _CLASSES: dict[str, Any] = {}
