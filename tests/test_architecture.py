@@ -27,6 +27,7 @@ PARTS = {
     "layer_singular_values": "one layer of singular_values",
     "latent_edit": "what one edit made of a few images",
     "relu_transform": "of a network on a line or plane of its inputs, whatever they are",
+    "activation_decay": "of functions of one variable",
 }
 
 

@@ -58,7 +58,7 @@ def test_line_equals_dense_quadrature():
 
 
 def test_plane_equals_dense_quadrature():
-    """On a quadrilateral, with inputs of three dimensions; Gauss's rule in cells of a square that it is the image of."""
+    """On a quadrilateral, with three inputs; Gauss's rule in cells of a square that it is the image of."""
     net = network(3, 10, 8, 2, gain=1.5)
     axes = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 2)))[0].T
     window = np.array([[-1, -1], [1.2, -1], [1.0, 0.9], [-0.3, 1.3]])

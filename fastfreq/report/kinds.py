@@ -23,6 +23,7 @@ TITLES = {
     "latent_edit": "Edited at a hidden layer",
     "downsampling": "Coarser grids",
     "relu_transform": "A network's own Fourier transform",
+    "activation_decay": "How activations decay",
 }
 
 # kinds whose plots take several results of one model under one name
@@ -143,6 +144,11 @@ straight across a bend and with the third elsewhere; a sum of many bends is stil
 longer than the bends. Thin lines are the whole transform, which the sharp end of the window dominates wherever the
 network is not zero there. No dot lies above the dashed line, which follows from the network's Lipschitz bound: small
 weights leave little at high frequencies.</p>
+""",
+    "activation_decay": """
+<p>How fast the Fourier transform of an activation falls decides how little of a high frequency one unit can hold, and
+so in which order frequencies are learned. Each row is measured from the function itself, beside what theory says: a
+kink leaves a power of the frequency, a smooth function an exponential set by its nearest pole in the complex plane.</p>
 """,
 }
 NOTES["layer_singular_values"] = NOTES["singular_values"]

@@ -47,6 +47,7 @@ KINDS = (
     Kind("latent_edit", "fastfreq.layers.latent_edit", ("latent_edit",)),
     Kind("downsampling", "fastfreq.layers.downsampling", ("downsampling",)),
     Kind("relu_transform", "fastfreq.training.relu_transform"),
+    Kind("activation_decay", "fastfreq.training.activation_decay"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _CLASSES: dict[str, Any] = {}

@@ -70,7 +70,7 @@ def _costs(values: Tensor, K: int, lines: Lines | None, grid: list[Lines] | None
     if lines is not None:
         costs["lines"] = slower * (1e5 + n * (60 + len(lines.starts) * (4 + 3 * m)))
     if grid is not None and len(grid) <= 3:
-        costs["finufft"] = slower * (3e5 + n * m * (60, 90, 330)[len(grid) - 1])
+        costs["finufft"] = slower * (3e5 + n * (40 + m * (60, 90, 330)[len(grid) - 1]))
     return costs
 
 
