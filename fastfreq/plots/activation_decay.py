@@ -29,7 +29,13 @@ def plot(result: ActivationDecay, *, ax: Axes | None = None) -> Figure:
             amplitude = np.where(seen, result.amplitudes[i], np.nan)
             label = f"{result.names[i]}: {_law(result.laws[i], result.measured[i])}"
             axes.plot(
-                result.frequencies, amplitude, style, color=_frame.COLOURS[place % count], label=label, linewidth=1.2
+                result.frequencies,
+                amplitude,
+                style,
+                color=_frame.COLOURS[place % count],
+                label=label,
+                linewidth=1.2,
+                alpha=0.85,
             )
         axes.set_yscale("log")
         axes.set_xlabel("k, radians per unit")

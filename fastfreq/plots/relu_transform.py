@@ -28,22 +28,23 @@ def plot(result: ReLUTransform, *, output: int = 0, ax: Axes | None = None) -> F
         order = np.argsort(k)
         whole = np.abs(result.transform[chosen, output])[order]
         own = np.abs(result.facets[chosen, output])[order]
-        axes.plot(k[order], whole, color=colour, linewidth=0.6, alpha=0.5)
-        axes.plot(k[order], own, ".", color=colour, markersize=2.5, label=name + _exponent(result, chosen, output))
+        if not np.allclose(whole, own, rtol=1e-6, atol=0):
+            axes.plot(k[order], whole, color=colour, linewidth=0.6, alpha=0.5)
+        axes.plot(k[order], own, ".", color=colour, markersize=1.8, label=name + _exponent(result, chosen, output))
     k = np.sort(result.radius[result.radius > 0])
     if len(k):
         bounds = 2 * result.lipschitz * result.facet_length / (2 * np.pi * k) ** 2
         axes.plot(k, bounds, "--", color="#888888", linewidth=1, label="Lipschitz bound on bends")
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, markerscale=4)
     axes.set_xlabel("|k|, cycles per unit")
     axes.set_ylabel("|F(k)|")
     axes.grid(alpha=0.25)
     panel.heading(f"{result.details.get('model', 'network')}: {result.headline()}")
     hidden = f" The first {_MOST} of {len(rays)} directions." if len(rays) > _MOST else ""
     panel.caption(
-        "Dots: what bends of the network make. Thin lines: the whole transform, with the window's ends." + hidden
+        "Dots: what bends of the network make. Thin lines: the whole, where the window's ends add to it." + hidden
     )
     return panel.figure
 

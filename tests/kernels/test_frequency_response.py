@@ -174,6 +174,20 @@ def test_cpu_lines_are_found_only_where_they_are(code):
     assert _lines.lines_of(torch.cat([even, even + 0.5]), reach, allowed).count == 50
 
 
+def test_cpu_phases_that_overflow_are_no_numbers(code):
+    del code
+    points, values = problem(50, 1, 1, torch.float64)
+    response = frequency_response(points * 1e200, values, integers(1, 60)[:, None] * 1e200)
+    assert torch.isnan(torch.view_as_real(response)).all()
+
+
+def test_cpu_more_outputs_than_a_grid_has_columns(code):
+    points, values = problem(300, 150, 1, torch.float32)
+    line = FREQUENCIES["line"]
+    lines = _lines.lines_of(line, points.abs().amax(dim=0).double(), _lines.TURNS[torch.float32])
+    assert error_of(_cpu.by_lines(code, points, values, lines, 0), points, values, line) <= 16
+
+
 def test_cpu_bits_do_not_depend_on_threads(code):
     del code
     threads, answers = torch.get_num_threads(), []

@@ -20,7 +20,9 @@ from . import _spreading
 from ._lines import Lines
 
 _COLUMNS = 128  # of a grid that is spread onto at a time: a share of the L2 cache
-_PARTS = 8  # of the points, each spread onto a grid of its own: the same ones whatever the threads
+_PARTS = 8  # of the points at most, each spread onto a grid of its own: the same ones whatever the threads
+_CELLS = 1 << 22  # times columns, of a grid
+_ALL_CELLS = 1 << 25  # times columns, of the grids of all parts
 _POINTS = 8192  # at least in each
 _TOGETHER = 1024  # points between their phases and the grid
 
@@ -28,6 +30,10 @@ _TOGETHER = 1024  # points between their phases and the grid
 def by_lines(code: Any, points: Tensor, values: Tensor, lines: Lines, from_zero: int | None) -> Tensor:
     """(K, m) complex128 for parallel lines; `from_zero`: how many steps from zero a single one starts, if it does."""
     m, count = values.shape[1], lines.count
+    most = max(8, min(_COLUMNS // 2, _CELLS // (8 * count)))  # outputs at a time
+    if m > most:
+        each_of = [by_lines(code, points, some, lines, from_zero) for some in values.split(most, dim=1)]
+        return torch.cat(each_of, dim=1)
     real = from_zero is not None and max(abs(from_zero), abs(from_zero + count - 1)) <= 2 * count
     first = from_zero if real and from_zero is not None else -(count // 2)
     modes = torch.arange(first, first + count)
@@ -60,7 +66,8 @@ class _Spreader:
         n, m = self.values.shape
         used = m if centres is None else 2 * m * len(centres)
         columns = -(-used // self.lanes) * self.lanes
-        part = max(_POINTS, -(-n // _PARTS))
+        parts = max(1, min(_PARTS, _ALL_CELLS // (self.cells * columns)))
+        part = max(_POINTS, -(-n // parts))
         grids = [np.zeros((self.cells + self.width) * columns) for _ in range(0, n, part)]
         tasks = [
             functools.partial(self._spread, grid, i * part, min(n, (i + 1) * part), centres, columns)

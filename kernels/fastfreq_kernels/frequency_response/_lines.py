@@ -33,8 +33,8 @@ def lines_of(frequencies: Tensor, reach: Tensor, allowed: float) -> Lines | None
         reach: (d,) float64, the largest |x| along each axis.
         allowed: turns that a phase may move.
     """
-    if len(frequencies) < 2:
-        return None
+    if len(frequencies) < 2 or not torch.isfinite(frequencies.abs() @ reach).all():
+        return None  # phases that overflow have no place on a line
     allowed += 2 * _EPS * float((frequencies.abs() @ reach).max())
     steps = frequencies.diff(dim=0)
     length = steps[0].abs() @ reach
