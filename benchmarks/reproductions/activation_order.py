@@ -9,8 +9,9 @@ frequencies' errors do should follow `ff.training.activation_decay`: beside each
 falls from k = 1 to 6. That is so exactly where the w_j stay, and b_j and a_j alone are trained; where w_j move, a unit
 can become steeper and hold higher frequencies, tanh most.
 
-Checked: low frequencies first, whatever the activation (Spearman of frequency and final error above 0), and a faster
-decay leaves more of the high ones: over the activations, Spearman of that fall and of the error at k = 4, 5, 6.
+Checked: low frequencies first, whatever the activation (Spearman of frequency and final error above 0); and with |w_j|
+kept, a faster decay leaves more of the high ones (over the activations, Spearman of that fall and of the error at
+k = 4, 5, 6). With all weights trained that does not have to hold, and its figure stands beside.
 """
 
 from __future__ import annotations
