@@ -152,9 +152,27 @@ def test_saves_loads_tables_and_plots(tmp_path):
         result + loaded
 
 
+def test_modules_that_stand_there_twice_run_twice():
+    torch.manual_seed(4)
+    middle, bend = nn.Linear(2, 2), nn.ReLU()
+    net = nn.Sequential(middle, bend, nn.Sequential(middle, bend), middle, nn.Identity())
+    steps = piecewise_linear.steps_of(net)
+    points = np.random.default_rng(5).standard_normal((20, 2))
+    values, _ = piecewise_linear.values_and_slopes(steps, points, np.eye(2))
+    assert len(steps) == 5
+    np.testing.assert_allclose(values, run(net, points), rtol=0, atol=1e-12)
+
+
+def test_half_weights_are_taken_as_they_are():
+    net = network(2, 8, 1).half()
+    half = ff.training.relu_transform(net, [[0.3, 0.1]], window=SQUARE)
+    double = ff.training.relu_transform(net.double(), [[0.3, 0.1]], window=SQUARE)
+    np.testing.assert_allclose(half.transform, double.transform, rtol=0, atol=1e-14)
+
+
 def test_network_is_read_and_never_touched():
-    """Half weights, an in-place rectifier, a parametrised layer, train mode."""
-    net = nn.Sequential(nn.Linear(2, 6), nn.ReLU(inplace=True), parametrizations.spectral_norm(nn.Linear(6, 1))).eval()
+    """An in-place rectifier, and a layer that writes while it is read, in train mode."""
+    net = nn.Sequential(nn.Linear(2, 6), nn.ReLU(inplace=True), parametrizations.spectral_norm(nn.Linear(6, 1)))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     result = ff.training.relu_transform(net, [[0.0, 0.0]], window=SQUARE)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

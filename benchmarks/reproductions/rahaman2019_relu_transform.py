@@ -113,7 +113,7 @@ def of_pyramid() -> tuple[ReLUTransform, dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=Path("relu_transform"))
     options = parser.parse_args()
     drawn, text = of_pyramid()
     found: dict[str, object] = {"pyramid": text}

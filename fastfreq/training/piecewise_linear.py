@@ -5,6 +5,7 @@ Everything is float64, whatever the network's type. The network's own modules ar
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -64,7 +65,13 @@ def _leaves(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
         return [(name or type(module).__name__, module)]
     if module._forward_hooks or module._forward_pre_hooks:
         raise ValueError(f"expected modules without hooks, {name or 'the network'!r} has some")
-    return [leaf for key, child in module.named_children() for leaf in _leaves(f"{name}.{key}".strip("."), child)]
+    # not `named_children`, which leaves out a module that stands there a second time
+    return [
+        leaf
+        for key, child in module._modules.items()
+        if child is not None
+        for leaf in _leaves(f"{name}.{key}".strip("."), child)
+    ]
 
 
 def _step_of(name: str, module: Any) -> list[Step]:
@@ -72,6 +79,8 @@ def _step_of(name: str, module: Any) -> list[Step]:
     if kind is nn.Identity:
         return []
     if kind is nn.Linear or (parametrize.is_parametrized(module) and kind.__mro__[1] is nn.Linear):
+        if kind is not nn.Linear:
+            module = copy.deepcopy(module).eval()  # what computes a weight may write down how
         weight = module.weight.detach().cpu().double().numpy().copy()
         bias = np.zeros(len(weight)) if module.bias is None else module.bias.detach().cpu().double().numpy().copy()
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
