@@ -106,7 +106,7 @@ def drawn(decay: ActivationDecay, at: np.ndarray, errors: dict[str, np.ndarray],
     right.plot([], [], "o", color=_frame.COLOURS[0], label="all weights trained")
     right.plot([], [], "^", color=_frame.COLOURS[1], label="|w| = 1 kept")
     right.legend(fontsize=7, frameon=False)
-    right.set_xlabel("orders of magnitude |σ̂| falls, k = 1 to 6")
+    right.set_xlabel("decades |σ̂| falls, k = 1 to 6")
     right.set_ylabel(f"median error at k = 4, 5, 6 after {at[-1]:,} steps")
     right.set_xlim(1, 9.5)
     right.grid(alpha=0.25)
