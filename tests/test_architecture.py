@@ -39,6 +39,8 @@ EXPERIMENTS = {
 }  # fmt: skip
     "frequency_history": "what a FrequencyTracker recorded of a training",
     "measurement_history": "what it watched",
+    "relu_transform": "of a network on a line or plane of its inputs, whatever they are",
+    "activation_decay": "of functions of one variable",
 }
 
 

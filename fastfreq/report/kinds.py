@@ -37,6 +37,8 @@ TITLES = {
     "neighbour_spectra": "Beside nearest neighbours",
     "frequency_history": "What was learned first",
     "measurement_history": "Measured during training",
+    "relu_transform": "A network's own Fourier transform",
+    "activation_decay": "How activations decay",
 }
 
 # kinds whose plots take several results of one model under one name
@@ -238,6 +240,19 @@ Kiessling and Thor, "A Computable Definition of the Spectral Bias", AAAI 2022.</
     "measurement_history": """
 <p>One measurement, taken again and again while the network was trained. Rows are those of its table, columns of the
 picture steps of the training. The result at each step is kept whole: <i>history[step]</i> draws it.</p>
+""",
+    "relu_transform": """
+<p>A network of linear layers and rectifiers is affine in pieces, so its Fourier transform has a closed form: nothing
+here is sampled. Dots are the part that the network's own bends make. It falls with the second power of the frequency
+straight across a bend and with the third elsewhere; a sum of many bends is still on its way there while waves are
+longer than the bends. Thin lines are the whole transform, which the sharp end of the window dominates wherever the
+network is not zero there. No dot lies above the dashed line, which follows from the network's Lipschitz bound: small
+weights leave little at high frequencies.</p>
+""",
+    "activation_decay": """
+<p>How fast the Fourier transform of an activation falls decides how little of a high frequency one unit can hold, and
+so in which order frequencies are learned. Each row is measured from the function itself, beside what theory says: a
+kink leaves a power of the frequency, a smooth function an exponential set by its nearest pole in the complex plane.</p>
 """,
 }
 NOTES["layer_singular_values"] = NOTES["singular_values"]

@@ -61,6 +61,8 @@ KINDS = (
     Kind("neighbour_spectra", "fastfreq.training.spectral_bias.neighbour_spectra"),
     Kind("frequency_history", "fastfreq.training.frequency_history"),
     Kind("measurement_history", "fastfreq.training.measurement_history"),
+    Kind("relu_transform", "fastfreq.training.relu_transform"),
+    Kind("activation_decay", "fastfreq.training.activation_decay"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 _CLASSES: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Which frequencies a network learns first."""
 
+from .activation_decay import activation_decay
 from .exact_dft import ExactDFT
 from .filtering import Filtering
 from .fp_norm import fp_norm, generalization_bound
@@ -11,6 +12,7 @@ from .lfp_kernel import LFPKernel
 from .linear_frequency_principle import linear_frequency_principle
 from .measurement_history import MeasurementHistory, Watch
 from .projection import Projection
+from .relu_transform import relu_transform
 from .spectral_bias import (
     Recipe,
     delta_fit,
@@ -61,4 +63,6 @@ __all__ = [
     "MeasurementHistory",
     "Projection",
     "Watch",
+    "activation_decay",
+    "relu_transform",
 ]

@@ -8,6 +8,7 @@ from .dwt2 import dwt2, idwt2
 from .filter_bands import filter_bands
 from .fourier_perturb import PhiloxSigns, fourier_perturb, fourier_signs
 from .fourier_waves import fourier_waves
+from .frequency_response import frequency_response
 from .gram_iteration import gram_iteration
 from .hermitian_eigenvalues import hermitian_eigenvalues
 from .hermitian_eigenvectors import hermitian_eigenvectors
@@ -27,6 +28,7 @@ __all__ = [
     "fourier_perturb",
     "fourier_signs",
     "fourier_waves",
+    "frequency_response",
     "gaussian_noise",
     "gram_iteration",
     "hermitian_eigenvalues",

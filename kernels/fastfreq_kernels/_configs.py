@@ -33,6 +33,8 @@ __all__ = [
     "RINGS_WARPS",
     "REDUCTION_LARGEST_SIDE",
     "ReductionTile",
+    "RESPONSE_POINTS",
+    "ResponseTile",
     "SIGNS_BLOCK",
     "SPREAD_TILE",
     "SumsTile",
@@ -47,6 +49,7 @@ __all__ = [
     "singular_values_route",
     "svd_route",
     "reduction_tile",
+    "response_tile",
     "sums_tile",
 ]
 
@@ -96,6 +99,7 @@ _JACOBI_WARPS = {
 LAGS_SIDE = 32  # rows and columns of a tile of two products of `conv_gram`; not yet measured on any GPU
 LAGS_DEPTH = 16  # columns of the taps that such a tile reads at a time; not yet measured on any GPU
 LAGS_WARPS = 4  # of its program; not yet measured on any GPU
+RESPONSE_POINTS = 4096  # of one program of `frequency_response`; not yet measured on any GPU
 _SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
 
 _SIDE = 64  # most rows and columns of a tile of `fourier_perturb`; not yet measured on any GPU
@@ -137,6 +141,15 @@ class ReductionTile(NamedTuple):
     warps: int
 
 
+class ResponseTile(NamedTuple):
+    """Tile of one program of `frequency_response`: waves of frequencies x points, sums of frequencies x outputs."""
+
+    frequencies: int
+    points: int
+    outputs: int
+    warps: int
+
+
 class SumsTile(NamedTuple):
     """Tile of one program that adds taps or lags: frequencies x elements of their matrices."""
 
@@ -163,6 +176,12 @@ def sums_tile(elements: int, dtype: torch.dtype) -> SumsTile:
     """Tile for matrices of this many elements: as many frequencies as leave it 8 KB."""
     wide = min(128, _power(elements))
     return SumsTile(_SUMS_BYTES // dtype.itemsize // wide, wide, 4)
+
+
+def response_tile(outputs: int, dtype: torch.dtype, *, wide: bool) -> ResponseTile:
+    """Tile for so many outputs; smaller where phases or values are float64. Not yet measured on any GPU."""
+    small = wide or dtype == torch.float64
+    return ResponseTile(32 if small else 64, 16 if small else 32, min(16 if small else 32, matrix_tile(outputs)), 4)
 
 
 def matrix_tile(side: int) -> int:

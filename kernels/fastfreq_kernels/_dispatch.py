@@ -28,7 +28,13 @@ _LIBRARY = torch.library.Library("fastfreq", "DEF")
 
 
 def register(
-    name: str, schema: str, *, reference: Callable[..., Any], cpu: Callable[..., Any], fake: Callable[..., Any]
+    name: str,
+    schema: str,
+    *,
+    reference: Callable[..., Any],
+    cpu: Callable[..., Any],
+    fake: Callable[..., Any],
+    gradient: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> Callable[..., Any]:
     """Define the operator `fastfreq::name`; the function that is returned calls one of its implementations.
 
@@ -42,6 +48,8 @@ def register(
         reference: the specification, differentiable.
         cpu: implementation for CPU tensors.
         fake: result's shape, dtype and strides from the same arguments.
+        gradient: `backward` and `setup_context` of `torch.library.register_autograd`; without, the reference runs where
+            a gradient is needed.
     """
     package, function = reference.__module__.rpartition(".")[0], reference.__name__
     fields = len(Output._fields) if OUTPUT in schema else 0
@@ -56,12 +64,17 @@ def register(
     _LIBRARY.impl(name, gathered(cpu), "CPU")
     _LIBRARY.impl(name, gathered(by_triton), "CUDA")  # ROCm has the same key
     torch.library.register_fake(f"fastfreq::{name}", gathered(fake), lib=_LIBRARY)
+    if gradient is not None:
+        backward, setup = gradient
+        torch.library.register_autograd(f"fastfreq::{name}", backward, setup_context=setup, lib=_LIBRARY)
     operator = getattr(torch.ops.fastfreq, name).default
 
     def call(*arguments: Any, backend: str | None) -> Any:
         flat = (*arguments[:-1], *arguments[-1]) if fields else arguments
         needed = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in flat)
-        path = choose(backend, arguments[0].device.type, differentiated=needed)
+        device = arguments[0].device.type
+        unseen = gradient is None or (backend == "triton" and device == "cpu")  # the interpreter is no operator
+        path = choose(backend, device, differentiated=needed and unseen)
         if path == "reference":
             return reference(*arguments)
         if path == "operator":
