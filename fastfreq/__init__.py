@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .attacks import FGSM, PGD
     from .data import load_data, load_images
     from .engine.pixels import NormalizedModel
+    from .features.approximation_curve import approximation_curve
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
     from .inputs.component_curves import component_curves, split_components
@@ -81,6 +82,8 @@ _HOMES = {
     # which frequencies images hold
     "image_spectrum": ".inputs.image_spectrum",
     "difference_spectrum": ".inputs.difference_spectrum",
+    # which features they are made of; the rest is in `fastfreq.features`
+    "approximation_curve": ".features.approximation_curve",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -110,6 +113,7 @@ __all__ = [
     "PGD",
     "PostAveraging",
     "adversarial_spectrum",
+    "approximation_curve",
     "bottleneck",
     "common_corruption",
     "component_curves",

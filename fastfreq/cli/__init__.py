@@ -30,6 +30,7 @@ VERBS = {
     "feature-spectra": "spectra of feature maps, every layer on one axis in cycles per image",
     "image-spectrum": "mean spectrum of images",
     "difference-spectrum": "mean spectrum of what a corruption changes in images",
+    "approximation-curve": "how few numbers of a Fourier, wavelet or curvelet frame give images again",
     "singular-values": "singular values of every convolution, frequency by frequency",
     "bottleneck": "which frequencies and channels each layer keeps",
     "downsampling": "where layers could work on a coarser grid, with the accuracy that costs",

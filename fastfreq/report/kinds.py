@@ -16,6 +16,7 @@ TITLES = {
     "component_curves": "Low part and high part",
     "feature_spectra": "What feature maps hold",
     "image_spectrum": "What images hold",
+    "approximation_curve": "In few numbers",
     "difference_spectrum": "What a corruption changes",
     "singular_values": "Singular values",
     "layer_singular_values": "Singular values of one layer",
@@ -112,6 +113,13 @@ person cannot.</p>
     "feature_spectra": """
 <p>The spectra of feature maps, layer by layer, on one axis in cycles per image. Layers that fall steeply smooth the
 image; layers that stay level, or rise at the right end, carry fine detail or alias what a stride folded down.</p>
+""",
+    "approximation_curve": """
+<p>An image is written in a fixed set of patterns: waves over the whole image, wavelets at all sizes and places, or
+curvelets, which also have a direction. Only the n largest of its numbers are kept. The curve is the error that the
+others leave: the faster it falls, the better the patterns suit the images. Smooth pictures with smooth edges are the
+case that theory knows: the squared error falls as n<sup>-1/2</sup> for waves, n<sup>-1</sup> for wavelets and nearly
+n<sup>-2</sup> for curvelets, and no fixed set does better.</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;

@@ -39,6 +39,7 @@ KINDS = (
     Kind("corruption_report", "fastfreq.inputs.corruption_report", ("corruptions",)),
     Kind("post_averaging_curve", "fastfreq.inputs.post_averaging_curve", ("post_averaging",)),
     Kind("image_spectrum", "fastfreq.inputs.image_spectrum", ("image_spectrum",)),
+    Kind("approximation_curve", "fastfreq.features.approximation_curve"),
     Kind("difference_spectrum", "fastfreq.inputs.difference_spectrum"),
     Kind("adversarial_spectrum", "fastfreq.inputs.adversarial_spectrum"),
     Kind("singular_values", "fastfreq.layers.singular_values", ("model_spectrum",)),

@@ -263,6 +263,16 @@ TABLE = (
         cannot={**_NO_MODEL, **_NO_FUNCTIONS},
     ),
     Row(
+        "approximation_curve",
+        arguments={"counts": (1, 5, 20)},
+        others={
+            "counts": {"counts": (1, 5, 21)}
+        },  # other frames: `test_approximation_curve`, on sides that they divide
+        one_axes=True,
+        words=("--counts", "1", "5", "20"),
+        cannot={**_NO_MODEL, **_NO_FUNCTIONS},
+    ),
+    Row(
         "difference_spectrum",
         arguments={"corruption": darker},
         others={
