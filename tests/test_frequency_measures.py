@@ -12,7 +12,6 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.training import ExactDFT, Filtering, Projection
 from fastfreq.training import filtering as filtering_module
-from fastfreq.training._response import mean_response
 from fastfreq.training.projection import principal_component
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -152,13 +151,6 @@ def test_exact_dft_refuses_other_questions():
 
 
 # ---------------------------------------------------------------- projection
-def test_response_is_the_sum_written_out(rng):
-    points, values, k = rng.normal(size=(23, 3)), rng.normal(size=(23, 2)), rng.normal(size=(11, 3)) * 5
-    expected = np.exp(-2j * np.pi * k @ points.T) @ values / 23
-    found = mean_response(*(torch.from_numpy(a) for a in (points, values, k)))
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-11, atol=1e-13)
-
-
 @pytest.mark.parametrize("shape", [(40, 3), (15, 30), (700, 600)], ids=["tall", "wide", "large"])
 def test_principal_component_is_that_of_numpys_svd(shape, rng):
     points = rng.normal(size=shape) * np.geomspace(3, 0.03, shape[1])

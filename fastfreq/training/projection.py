@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import fastfreq_kernels as kernels
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -13,7 +14,6 @@ from torch import Tensor
 from fastfreq.vocabulary import numbers, streams
 
 from ._measures import Halves, Measure, Reading, Rows, Split, band_edges, energies
-from ._response import mean_response
 
 _BANDS = (0.0, 3.0, 8.0, 16.0, 40.0)
 _SMALL = 512  # of the smaller side of the inputs: up to here all principal components are found at once
@@ -100,7 +100,7 @@ class _LineSplit(Split):
         self.settings = f"along {direction}, {len(asked)} frequencies"
 
     def _transform(self, values: Tensor) -> Tensor:
-        return mean_response(self._place, values, self._asked)
+        return kernels.frequency_response(self._place, values, self._asked)
 
     def read(self, residual: Tensor) -> Reading:
         """As in `Split`."""

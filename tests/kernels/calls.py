@@ -30,6 +30,14 @@ def _calls():
     yield "conv_gram", (taps, offsets, frequencies), {"grid": (5, 6)}  # by symbols
     yield "conv_gram", (taps, offsets, frequencies.repeat(20, 1)), {"grid": (5, 6)}  # by autocorrelation
     yield "hermitian_eigenvalues", (square + square.mT,), {}
+    yield "hermitian_eigenvectors", (square + square.mT,), {"count": 2}
+    yield (
+        "frequency_response",
+        (torch.rand(7, 2, generator=rng), torch.rand(7, 3, generator=rng), frequencies.float()),
+        {},
+    )
+    yield "dwt2", (images, [0.5, 0.5], [-0.5, 0.5]), {"mode": "periodization", "threshold": 0.1}
+    yield "idwt2", (images, [images[:, :, None].expand(-1, -1, 3, -1, -1)], [0.5, 0.5], [0.5, -0.5]), {}
     yield "gram_iteration", (square,), {"iterations": 2}
 
 
@@ -40,6 +48,8 @@ def at(device: str, value):
     """What an operation takes, on a device; offsets of a convolution stay on the host, which reads them."""
     if isinstance(value, PhiloxSigns):
         return dataclasses.replace(value, image_ids=value.image_ids.to(device))
+    if isinstance(value, list) and isinstance(value[0], torch.Tensor):
+        return [each.to(device) for each in value]
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 

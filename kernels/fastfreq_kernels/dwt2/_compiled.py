@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfreq_kernels.simd.entry import entry
 from fastfreq_kernels.simd.moves import LANES, evens, floats, odds, put, zip_high, zip_low
 from fastfreq_kernels.simd.vector import fill, jit, store, where_less
 
@@ -68,7 +69,7 @@ class Back(NamedTuple):
     high: NDArray[np.float32]
 
 
-@jit
+@entry
 def analyse(flat, start, across, along, shrink, out, place, work):
     """The four bands (4, h', w') of a plane (h, w).
 
@@ -168,7 +169,7 @@ def _shrunk(value, shrink, zero, limit, above):
     return where_less(magnitude, above, zero, left)
 
 
-@jit
+@entry
 def synthesise(smooth, start, stride, details, first, wide, band, across, along, out, place, work):
     """A plane (h, w) of an approximation, its rows `stride` apart, and three bands of details, `band` numbers apart.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastfreq_kernels.simd.entry import entry
 from fastfreq_kernels.simd.vector import REGISTER, fill, jit, load, store
 
 from ._lanes import add_to, cosine, sine, turns
@@ -65,7 +66,7 @@ def _one_output(values, first, count, m, o, waves, totals, slot):
     add_to(totals, slot + 1, s0 + s1)
 
 
-@jit
+@entry
 def accumulate(phases, values, m, waves, totals):
     """Add sum_i values[i, o] (cos, sin)(2 pi phases[i, k]) to totals[k // lanes, o, :, k % lanes], all flat.
 
@@ -91,7 +92,7 @@ def accumulate(phases, values, m, waves, totals):
                 _one_output(values, first, some, m, o, waves, totals, slot + 2 * o)
 
 
-@jit
+@entry
 def modulate(phases, values, m, waves, strengths):
     """strengths[i, a, :, o] = values[i, o] (cos, sin)(2 pi phases[i, a]), with zeros behind the last of each point.
 
@@ -119,7 +120,7 @@ def modulate(phases, values, m, waves, strengths):
         strengths[i, at:] = 0
 
 
-@jit
+@entry
 def spread(positions, strengths, taps, width, weights, grid):
     """Add strengths times a kernel of `width` cells around each position to a grid, both in rows of registers.
 
