@@ -40,7 +40,19 @@ def run(proof: Proof) -> None:
 
 def checks(proof: Proof, random: torch.Generator) -> Iterator[Check]:
     """Operation by operation."""
-    for part in (_perturb, _spectra, _bands, _convolutions, _eigenvalues, _svd, _bounds):
+    for part in (
+        _perturb,
+        _spectra,
+        _bands,
+        _convolutions,
+        _eigenvalues,
+        _eigenvectors,
+        _svd,
+        _bounds,
+        _waves,
+        _wavelets,
+        _responses,
+    ):
         yield from part(proof, random)
 
 
@@ -235,3 +247,67 @@ def _bounds(proof: Proof, random: torch.Generator) -> Iterator[Check]:
 
             kind = str(dtype).removeprefix("torch.")
             yield f"gram_iteration {kind} {m} x {n}", check, 40 * max(m, n) * EPS[dtype]
+
+
+def _eigenvectors(proof: Proof, random: torch.Generator) -> Iterator[Check]:
+    for c in (5,) if proof.dry else (16, 64, 256, 512):
+
+        def check(c: int = c) -> float:
+            matrices = hermitian(2, c, "random", random)
+            packed = _hermitian.pack(matrices).to(proof.device)
+            values, vectors = kernels.hermitian_eigenvectors(packed, count=min(c, 8), backend=_backend(proof))
+            values, vectors = values.cpu(), vectors.cpu()
+            left = matrices @ vectors - vectors * values[:, None]
+            unit = vectors.mH @ vectors - torch.eye(values.shape[1])
+            return max(float(left.abs().max() / values.abs().max()), float(unit.abs().max()))
+
+        yield f"hermitian_eigenvectors float64 side {c}", check, 1e-11
+
+
+def _waves(proof: Proof, random: torch.Generator) -> Iterator[Check]:
+    shape = (3, 2, 5, 6) if proof.dry else (64, 3, 224, 200)
+
+    def check() -> float:
+        n, c = shape[:2]
+        images, frequencies = torch.rand(shape, generator=random), torch.randint(-9, 9, (n, 2), generator=random)
+        signs = 2 * torch.randint(0, 2, (n, c), generator=random).to(torch.int8) - 1
+        strengths = torch.rand(n, generator=random, dtype=torch.float64)
+
+        def waves(pixels: Tensor, device: str, backend: str | None) -> Tensor:
+            moved = (t.to(device) for t in (pixels, frequencies, signs))
+            return kernels.fourier_waves(*moved, strengths=strengths.to(device), phase=0.3, clip=True, backend=backend)
+
+        return relative(waves(images, proof.device, _backend(proof)), waves(images.double(), "cpu", "reference"))
+
+    yield f"fourier_waves {shape}", check, 16 * EPS[torch.float32]
+
+
+def _wavelets(proof: Proof, random: torch.Generator) -> Iterator[Check]:
+    shape = (1, 1, 7, 10) if proof.dry else (9, 3, 223, 300)
+    for mode in ("periodization",) if proof.dry else ("symmetric", "antireflect", "periodization", "zero"):
+
+        def check(mode: str = mode) -> float:
+            images, taps = torch.rand(shape, generator=random), torch.randn(2, 6, generator=random).tolist()
+            truth = kernels.dwt2(images.double(), *taps, mode=mode, backend="reference")
+            found = kernels.dwt2(images.to(proof.device), *taps, mode=mode, backend=_backend(proof))
+            back = kernels.idwt2(*found, *taps, mode=mode, backend=_backend(proof))
+            whole = kernels.idwt2(*truth, *taps, mode=mode, backend="reference")
+            return max(relative(found[0], truth[0]), relative(found[1][0], truth[1][0]), relative(back, whole))
+
+        yield f"dwt2 {shape} {mode}", check, 64 * EPS[torch.float32]
+
+
+def _responses(proof: Proof, random: torch.Generator) -> Iterator[Check]:
+    n, d, outputs, k = (9, 2, 3, 5) if proof.dry else (20_000, 3, 10, 300)
+
+    def check() -> float:
+        points, values = torch.rand(n, d, generator=random), torch.randn(n, outputs, generator=random)
+        frequencies = 20 * torch.randn(k, d, generator=random)
+        truth = kernels.frequency_response(
+            points.double(), values.double(), frequencies.double(), reduction="sum", backend="reference"
+        )
+        there = (t.to(proof.device) for t in (points, values, frequencies))
+        found = kernels.frequency_response(*there, reduction="sum", backend=_backend(proof))
+        return relative(torch.view_as_real(found), torch.view_as_real(truth))
+
+    yield f"frequency_response {n} x {d}, {k} frequencies", check, 4e-5

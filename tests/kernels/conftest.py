@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -34,8 +35,8 @@ def _interpreter_is_missing():
 class _Process:
     """One that runs beside the tests; what it prints, and a file that it writes."""
 
-    def __init__(self, command, **environment):
-        folder = Path(tempfile.mkdtemp())
+    def __init__(self, command, folder=None, **environment):
+        folder = folder or Path(tempfile.mkdtemp())
         self.file, self._printed, self._code = folder / "written", folder / "printed", None
         settings = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | environment
         with self._printed.open("w") as printed:
@@ -45,12 +46,31 @@ class _Process:
     def written(self):
         """The file, once the process is through; its last words where it failed to write one."""
         self._process.wait()
+        self.file.with_name("through").touch()
         assert self.file.exists(), self._printed.read_text()[-6000:]
         return self.file.read_text()
 
     def end(self):
         self._process.kill()
         self._process.wait()
+
+
+class _Another:
+    """The process of another worker of this run."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def written(self):
+        """As of `_Process`."""
+        for _ in range(6000):
+            if (self._folder / "through").exists():
+                return (self._folder / "written").read_text()
+            time.sleep(0.1)
+        raise TimeoutError("expected another worker to compile the launches within ten minutes, it did not")
+
+    def end(self):
+        pass
 
 
 class _Processes:
@@ -72,7 +92,14 @@ class _Processes:
         """The process that compiles all launches."""
         if options not in self._kept:
             command = [HERE / "_compile_all.py", *TARGETS, *options, "--to"]
-            self._kept[options] = _Process(command, TRITON_CACHE_DIR=self._folder)
+            run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+            folder = Path(tempfile.gettempdir(), f"fastfreq-{run}{''.join(options)}") if run else None
+            try:
+                if folder:
+                    folder.mkdir()
+                self._kept[options] = _Process(command, folder, TRITON_CACHE_DIR=self._folder)
+            except FileExistsError:  # one worker compiles for all
+                self._kept[options] = _Another(folder)
         return self._kept[options]
 
     def end(self):

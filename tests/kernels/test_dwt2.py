@@ -25,7 +25,7 @@ ALL = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).dec
 def decompositions(names):
     """(wavelet, mode, shape) that PyWavelets takes."""
     for name in names:
-        for mode in MODES if not INTERPRETED else ("zero", "symmetric", "antireflect", "periodization"):
+        for mode in MODES if not INTERPRETED else ("zero", "antireflect", "periodization"):
             for shape in SHAPES:
                 if not ("reflect" in mode and 1 in shape):
                     yield pywt.Wavelet(name), mode, shape
@@ -66,7 +66,7 @@ def test_every_wavelet_up_to_twenty_taps(dtype):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("mode", ["symmetric", "periodization", "antireflect"])
+@pytest.mark.parametrize("mode", ["symmetric"] if INTERPRETED else ["symmetric", "periodization", "antireflect"])
 def test_levels_are_those_of_pywavelets(mode, backend):
     wavelet, rng = pywt.Wavelet("db2"), np.random.default_rng(1)
     images = rng.standard_normal((1, 1, 25, 42))
@@ -85,7 +85,10 @@ def test_levels_are_those_of_pywavelets(mode, backend):
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("shrinkage", ["hard", "soft"])
 def test_details_are_shrunk_as_pywavelets_does(shrinkage, rectified, backend):
-    wavelet, images = pywt.Wavelet("db4"), torch.randn(2, 2, 21, 34, generator=torch.Generator().manual_seed(2))
+    wavelet, images = (
+        pywt.Wavelet("db4"),
+        torch.randn(*PLANES, *((9, 20) if INTERPRETED else (21, 34)), generator=torch.Generator().manual_seed(2)),
+    )
     taps = wavelet.dec_lo, wavelet.dec_hi
     plain, (details,) = dwt2(images, *taps, backend=backend)
     one, (shrunk,) = dwt2(images, *taps, threshold=0.4, shrinkage=shrinkage, rectified=rectified, backend=backend)
