@@ -87,3 +87,8 @@ def test_saves_loads_and_plots(every, tmp_path):
 def test_refusals(given, message):
     with pytest.raises(ValueError, match=message):
         ff.training.activation_decay(given)
+
+
+def test_what_it_says_of_itself_has_no_empty_line():
+    said = repr(ff.training.activation_decay(["ReLU"])).splitlines()
+    assert said[0] == "<ActivationDecay" and all(line.strip() for line in said)

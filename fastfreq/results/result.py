@@ -245,8 +245,9 @@ class Result:
         name = self.details.get("model", "")
         images = f"{self.n_images:,} images" if "image_ids" in self._folds() else ""
         first = ", ".join(part for part in (name, images) if part)
-        lines = f"<{type(self).__name__}: {first}", f" {', '.join(self._shown())}", f" {self.headline()}>"
-        return "\n".join(line if len(line) <= _WIDTH else line[: _WIDTH - 4] + " ..." for line in lines)
+        lines = ": ".join(part for part in (f"<{type(self).__name__}", first) if part), ", ".join(self._shown())
+        wide = [line for line in (lines[0], f" {lines[1]}" if lines[1] else "", f" {self.headline()}>") if line]
+        return "\n".join(line if len(line) <= _WIDTH else line[: _WIDTH - 4] + " ..." for line in wide)
 
     def _shown(self) -> list[str]:
         """The settings that fit into a line, those of results inside too."""
