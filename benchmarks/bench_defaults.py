@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the map is flat")
 JOBS = {
     "long_32": ("resnet20", 32, 4.0, 512, 96),
     "short_32": ("resnet20", 32, 4.0, 100, 48),
-    "long_224": ("resnet18", 224, 0.5, 64, 48),
+    "long_224": ("resnet18", 224, 0.5, 32, 48),
     "short_224": ("resnet18", 224, 0.5, 32, 16),
 }
 SIZES = (16, 32, 64, 128, 256)
