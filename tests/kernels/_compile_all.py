@@ -131,7 +131,9 @@ def main():
     jobs = [(target, *case) for target in arguments.targets for case in collected(arguments.only, arguments.every)]
     found = json.dumps([row(*job) for job in jobs])
     if arguments.to:
-        arguments.to.write_text(found)
+        part = arguments.to.with_suffix(".part")
+        part.write_text(found)
+        part.replace(arguments.to)  # whoever waits for the file reads all of it
     else:
         print(found)
 

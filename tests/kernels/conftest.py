@@ -36,6 +36,7 @@ class _Process:
     """One that runs beside the tests; what it prints, and a file that it writes."""
 
     def __init__(self, command, folder=None, **environment):
+        self._shared = folder is not None  # another worker may wait for it
         folder = folder or Path(tempfile.mkdtemp())
         self.file, self._printed, self._code = folder / "written", folder / "printed", None
         settings = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | environment
@@ -46,12 +47,12 @@ class _Process:
     def written(self):
         """The file, once the process is through; its last words where it failed to write one."""
         self._process.wait()
-        self.file.with_name("through").touch()
         assert self.file.exists(), self._printed.read_text()[-6000:]
         return self.file.read_text()
 
     def end(self):
-        self._process.kill()
+        if not self._shared:
+            self._process.kill()
         self._process.wait()
 
 
@@ -64,8 +65,11 @@ class _Another:
     def written(self):
         """As of `_Process`."""
         for _ in range(6000):
-            if (self._folder / "through").exists():
+            if (self._folder / "written").exists():
                 return (self._folder / "written").read_text()
+            printed = self._folder / "printed"
+            if printed.exists() and "Traceback" in (said := printed.read_text()):
+                raise RuntimeError(said[-6000:])
             time.sleep(0.1)
         raise TimeoutError("expected another worker to compile the launches within ten minutes, it did not")
 
@@ -123,15 +127,16 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """Start what will be waited for; workers of xdist start theirs when they are asked."""
+    """Start what will be waited for; of xdist's workers the first starts the compiler, and none an interpreter yet."""
     config = session.config
-    if config.option.collectonly or hasattr(config, "workerinput") or os.environ.get("TRITON_INTERPRET") == "1":
+    if config.option.collectonly or os.environ.get("TRITON_INTERPRET") == "1":
         return
+    worker = getattr(config, "workerinput", {}).get("workerid")
     waiting = [(item.fixturenames, item.path) for item in session.items if hasattr(item, "fixturenames")]
     files = sorted({str(path) for names, path in waiting if "run_under_the_interpreter" in names})
-    if files and not _interpreter_is_missing():
+    if files and not worker and not _interpreter_is_missing():
         config.stash[_KEY].interpreter(files)
-    if any("rows" in names for names, _ in waiting):
+    if worker in (None, "gw0") and any("rows" in names for names, _ in waiting):
         config.stash[_KEY].compiler()
 
 
