@@ -2,7 +2,8 @@
 
 The cases come from `cases()` of every `launches_<operation>.py` beside this file: pairs (name, call), where the call is
 one of the public function at sizes that are used. It runs the host code of `_triton.py` as on a GPU, but launches are
-kept and compiled instead of run. With `--every` also from its `more_cases()`, if any.
+kept and compiled instead of run: for the first target all, for the others of most kernels one. With `--every` all for
+all, also from its `more_cases()`, if any.
 
 Run in its own process, without TRITON_INTERPRET: `python tests/kernels/_compile_all.py 'cuda 90' ...`, with
 `--only OPERATION` to compile the launches of one operation.
@@ -128,7 +129,12 @@ def main():
     parser.add_argument("--every", action="store_true")
     parser.add_argument("--to", type=Path)
     arguments = parser.parse_args()
-    jobs = [(target, *case) for target in arguments.targets for case in collected(arguments.only, arguments.every)]
+    cases = list(collected(arguments.only, arguments.every))
+    few = cases
+    if not arguments.every:  # of each kernel one launch, and all of the one whose stores are looked at
+        one = {case[2].kernel: case for case in cases}
+        few = [case for case in cases if case is one[case[2].kernel] or case[0] == "fourier_perturb"]
+    jobs = [(target, *case) for i, target in enumerate(arguments.targets) for case in (few if i else cases)]
     found = json.dumps([row(*job) for job in jobs])
     if arguments.to:
         part = arguments.to.with_suffix(".part")
