@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastfreq_kernels as kernels
 import torch
@@ -17,7 +17,7 @@ FRAMES = ("fourier", "wavelet", "curvelet")
 Errors = Callable[[Tensor, Sequence[int]], Tensor]
 
 
-class Frame:
+class Frame(NamedTuple):
     """An orthonormal basis of images, or a tight frame with frame bound 1.
 
     Attributes:
@@ -26,8 +26,8 @@ class Frame:
             numbers of all channels together.
     """
 
-    def __init__(self, name: str, errors: Errors) -> None:
-        self.name, self.errors = name, errors
+    name: str
+    errors: Errors
 
 
 def named(kind: str, shape: tuple[int, int], *, name: str | None = None) -> Frame:

@@ -39,6 +39,9 @@ __all__ = [
     "SPREAD_TILE",
     "SumsTile",
     "TABLES_BLOCK",
+    "WAVELET_COLUMNS",
+    "WAVELET_ROWS",
+    "WAVELET_WARPS",
     "back_columns",
     "eigenvalues_route",
     "eigenvalues_warps",
@@ -111,6 +114,9 @@ NOISE_WARPS = 4  # of its program; not yet measured on any GPU
 BANDS_BLOCK = 1024  # elements of one program of either kernel of `filter_bands`; not yet measured on any GPU
 BANDS_EACH = 8  # bands for which a program keeps its piece of the spectrum; not yet measured on any GPU
 BANDS_WARPS = 4  # of either program; not yet measured on any GPU
+WAVELET_ROWS = 8  # of a tile of `dwt2` and `idwt2`; not yet measured on any GPU
+WAVELET_COLUMNS = 128  # of such a tile; not yet measured on any GPU
+WAVELET_WARPS = 4  # of its program; not yet measured on any GPU
 RINGS_BLOCK = 128  # cells that a program of `radial_power` adds at a time; not yet measured on any GPU
 RINGS_WARPS = 2  # of its programs; not yet measured on any GPU
 RINGS_GROUP_BYTES = 24 << 20  # of spectrum made and read before the next, half of an L2; not yet measured on any GPU

@@ -57,7 +57,7 @@ def dwt2(
         TypeError: a dtype other than these.
         RuntimeError: a backend that cannot run here, or that cannot give the gradient that an input requires.
     """
-    _check(images, 4, "images", "(n, c, h, w)", low, high, mode)
+    _check(images, "images", low, high, mode)
     if not isinstance(levels, int) or levels < 1:
         raise ValueError(f"expected `levels` to be at least 1, got {levels!r}")
     if shrinkage not in SHRINKAGES:
@@ -108,7 +108,7 @@ def idwt2(
         TypeError: as for `dwt2`.
         RuntimeError: as for `dwt2`.
     """
-    _check(approximation, 4, "approximation", "(n, c, h, w)", low, high, mode)
+    _check(approximation, "approximation", low, high, mode)
     taps = [float(v) for v in low], [float(v) for v in high]
     current = approximation
     for level in details:
@@ -138,11 +138,9 @@ def idwt2(
     return current[..., : shape[0], : shape[1]]
 
 
-def _check(
-    x: Tensor, ndim: int, name: str, wanted: str, low: Sequence[float], high: Sequence[float], mode: str
-) -> None:
-    if x.ndim != ndim or 0 in x.shape[2:]:
-        raise ValueError(f"expected `{name}` of shape {wanted}, no side of it 0, got {tuple(x.shape)}")
+def _check(x: Tensor, name: str, low: Sequence[float], high: Sequence[float], mode: str) -> None:
+    if x.ndim != 4 or 0 in x.shape[2:]:
+        raise ValueError(f"expected `{name}` of shape (n, c, h, w), no side of it 0, got {tuple(x.shape)}")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"expected `{name}` of float32 or float64, got {x.dtype}; use {name}.float()")
     if mode not in MODES:

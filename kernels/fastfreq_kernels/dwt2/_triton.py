@@ -19,11 +19,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastfreq_kernels import _configs
 from fastfreq_kernels._launch import Launch, check_image, run_on
 
 from . import _geometry
-
-_ROWS, _COLUMNS, _WARPS = 8, 128, 4  # tile of a program; not yet measured on any GPU
 
 
 @triton.jit
@@ -199,7 +198,7 @@ def analyse_launches(
     if out.numel():
         yield Launch(
             analyse_kernel,
-            (triton.cdiv(wide_out, _COLUMNS) * triton.cdiv(high_out, _ROWS) * n * c,),
+            (triton.cdiv(wide_out, _configs.WAVELET_COLUMNS) * triton.cdiv(high_out, _configs.WAVELET_ROWS) * n * c,),
             {
                 "out": out, "images": images, "low": _filter(low, True, images), "high": _filter(high, True, images),
                 "threshold": _filter([threshold], False, images), "c": c, "h": h, "w": w,
@@ -208,10 +207,10 @@ def analyse_launches(
                 "extended": len(rows[0]), "rows": rows[0], "row_scales": rows[1], "row_firsts": rows[2],
                 "row_lasts": rows[3], "columns": columns[0], "column_scales": columns[1], "column_firsts": columns[2],
                 "column_lasts": columns[3], "TAPS": len(low), "EXTRAPOLATE": mode in _geometry.EXTRAPOLATE,
-                "SHRINK": bool(kind), "SOFT": kind == "soft", "RECTIFIED": bool(rectified), "ROWS": _ROWS,
-                "COLUMNS": _COLUMNS,
+                "SHRINK": bool(kind), "SOFT": kind == "soft", "RECTIFIED": bool(rectified),
+                "ROWS": _configs.WAVELET_ROWS, "COLUMNS": _configs.WAVELET_COLUMNS,
             },
-            _WARPS,
+            _configs.WAVELET_WARPS,
         )  # fmt: skip
 
 
@@ -229,7 +228,7 @@ def synthesise_launches(
     if out.numel():
         yield Launch(
             synthesise_kernel,
-            (triton.cdiv(w, _COLUMNS) * triton.cdiv(h, _ROWS) * n * c,),
+            (triton.cdiv(w, _configs.WAVELET_COLUMNS) * triton.cdiv(h, _configs.WAVELET_ROWS) * n * c,),
             {
                 "out": out, "smooth": smooth, "details": details, "low": _filter(low, False, out),
                 "high": _filter(high, False, out), "c": c, "wide_in": wide_in, "band": high_in * wide_in,
@@ -237,9 +236,9 @@ def synthesise_launches(
                 "image_step": details.stride(0), "channel_step": details.stride(1), "h": h, "w": w, "rows": rows,
                 "row_before": down.before, "row_shift": down.shift, "row_extended": len(down.source),
                 "columns": columns, "column_before": along.before, "column_shift": along.shift, "TAPS": len(low),
-                "ROWS": _ROWS, "COLUMNS": _COLUMNS,
+                "ROWS": _configs.WAVELET_ROWS, "COLUMNS": _configs.WAVELET_COLUMNS,
             },
-            _WARPS,
+            _configs.WAVELET_WARPS,
         )  # fmt: skip
 
 
