@@ -28,12 +28,12 @@ from pathlib import Path
 # name, seconds, module, function; in the order of their worth
 PHASES = (
     ("ceilings", 15, "ceilings", "run"),
-    ("kernels against float64", 130, "correctness", "run"),
+    ("kernels against float64", 100, "correctness", "run"),
     ("heat map over graphed passes", 90, "heat_maps", "run"),
-    ("whole network", 60, "solvers", "whole_network"),
+    ("whole network", 80, "solvers", "whole_network"),
     ("streaming kernels", 50, "streaming", "run"),
     ("toolkit on the device", 60, "toolkit", "run"),
-    ("solvers by side", 110, "solvers", "by_side"),
+    ("solvers by side", 60, "solvers", "by_side"),
 )
 PREDICTING = ("ceilings", "heat_maps", "streaming", "solvers")
 

@@ -24,6 +24,7 @@ import torch
 
 from fastfreq.results.atomic import write_text
 
+AHEAD = 1 << 23  # cycles, some 4 ms
 FLUSH = 1 << 28  # bytes written between two timings, more than any cache holds
 PREDICTED = "predicted, not yet measured"
 
@@ -122,7 +123,7 @@ class Proof:
             del block, small
 
     def ms(self, run: Callable[[], Any], *, repeats: int = 20, seconds: float = 1.0) -> float:
-        """Median time of a call: between two events, each after a write that displaces the caches."""
+        """Median time of a call on the device, which first waits so that the host runs ahead; its caches are cold."""
         run()
         self.wait()
         if self.device != "cuda":
@@ -134,6 +135,7 @@ class Proof:
         begin = time.monotonic()
         while len(times) < repeats and (len(times) < 3 or time.monotonic() - begin < seconds):
             flush.zero_()
+            torch.cuda._sleep(AHEAD)
             start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             run()
@@ -141,6 +143,23 @@ class Proof:
             stop.synchronize()
             times.append(start.elapsed_time(stop))
         return statistics.median(times)
+
+    def parts_ms(self, run: Callable[[], Any], most: int = 12) -> dict[str, float]:
+        """Milliseconds of the longest kernels of a call by their names, of all together, and of the call as seen."""
+        if self.device != "cuda":
+            return {}
+        kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=kinds) as profiler:
+            begin = time.perf_counter()
+            run()
+            self.wait()
+            seen = 1e3 * (time.perf_counter() - begin)
+        events = [e for e in profiler.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA]
+        times = {f"{e.key[:60]} x {e.count}": e.self_device_time_total / 1e3 for e in events}
+        host = [e for e in profiler.key_averages() if e.device_type == torch.autograd.DeviceType.CPU]
+        calls = {f"host {e.key[:40]} x {e.count}": e.self_cpu_time_total / 1e3 for e in host}
+        shown = [*_longest(times, most), *_longest(calls, most), ("all kernels", sum(times.values())), ("seen", seen)]
+        return {name: float(f"{ms:.4g}") for name, ms in shown}
 
     def wall_ms(self, run: Callable[[], Any], repeats: int = 3) -> float:
         """Median time of a call as its caller sees it, warmed up."""
@@ -168,6 +187,10 @@ def machine(device: str) -> dict[str, Any]:
     else:
         facts |= {"gpu": None, "cpu": platform.machine()}
     return facts
+
+
+def _longest(times: dict[str, float], most: int) -> list[tuple[str, float]]:
+    return sorted(times.items(), key=lambda item: -item[1])[:most]
 
 
 class _interrupted_at:  # noqa: N801 - read as a word in `with`

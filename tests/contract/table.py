@@ -92,8 +92,8 @@ def darker_in_place(images: Tensor, severity: int = 1) -> Tensor:
 
 
 def noisy(images: Tensor, severity: int = 1) -> Tensor:
-    """A random corruption."""
-    return (images + 0.02 * severity * torch.randn_like(images)).clamp(0, 1)
+    """A random corruption, the same on every device."""
+    return (images + 0.02 * severity * torch.randn(images.shape).to(images)).clamp(0, 1)
 
 
 def attack(images: Tensor, _labels: Tensor) -> Tensor:

@@ -1,5 +1,10 @@
 """Launches: grids within the limits of GPUs, and which errors mean that memory ran out."""
 
+import dataclasses
+import importlib
+from pathlib import Path
+
+import fastfreq_kernels
 import numpy as np
 import pytest
 import torch
@@ -70,6 +75,21 @@ def test_a_grid_that_no_gpu_takes_is_refused_by_name():
     with pytest.raises(ValueError, match="cut it into tiles"):
         check_image(2**31 - 1)
     check_image(2**30)
+
+
+def test_no_kernel_has_a_parameter_that_a_launch_takes_for_its_own():
+    """Such a launch is refused, or worse, on a GPU alone: neither the interpreter nor a compilation launches."""
+    pytest.importorskip("triton")
+    from triton.backends.amd.compiler import HIPOptions
+    from triton.backends.nvidia.compiler import CUDAOptions
+
+    taken = {"grid", "warmup", "stream", "device", "device_type"}
+    taken |= {field.name for options in (CUDAOptions, HIPOptions) for field in dataclasses.fields(options)}
+    files = sorted(Path(fastfreq_kernels.__file__).parent.glob("*/_triton*.py"))
+    modules = [importlib.import_module(f"fastfreq_kernels.{file.parent.name}.{file.stem}") for file in files]
+    kernels = [k for module in modules for name, k in vars(module).items() if name.endswith("_kernel")]
+    assert len(kernels) > 15
+    assert not {kernel.__name__: found for kernel in kernels if (found := taken & set(kernel.arg_names))}
 
 
 def test_products_of_wide_convolutions_fit_the_grid():

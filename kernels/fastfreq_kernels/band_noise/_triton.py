@@ -44,16 +44,16 @@ def _box_muller(radius, share):
     return length * cos, length * sin
 
 
-@triton.jit(do_not_specialize=["seed", "stream"])
+@triton.jit(do_not_specialize=["seed", "kind"])
 def gaussian_kernel(
-    out, image_ids, stride_n, count, channels, pixels, quads, seed, stream, DENSE: tl.constexpr, BLOCK: tl.constexpr
+    out, image_ids, stride_n, count, channels, pixels, quads, seed, kind, DENSE: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Fills out (images, channels, pixels), four values of each of `count` counters: see `_reference.box_muller`."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     at = start + tl.arange(0, BLOCK)
     plane = at // quads
     image = tl.load(image_ids + plane // channels * stride_n, mask=at < count, other=0)
-    a, b, c, d = words(seed, stream, image, plane % channels, at % quads)
+    a, b, c, d = words(seed, kind, image, plane % channels, at % quads)
     first, second = _box_muller(a, b)
     third, fourth = _box_muller(c, d)
     values = tl.reshape(tl.join(tl.join(first, third), tl.join(second, fourth)), (4 * BLOCK,))
@@ -83,7 +83,7 @@ def gaussian_launch(out: Tensor, image_ids: Tensor, seed: int, domain: int) -> L
         {
             "out": out, "image_ids": image_ids, "stride_n": image_ids.stride(0), "count": n * c * quads,
             "channels": c, "pixels": h * w, "quads": quads, "seed": seed,
-            "stream": _philox.stream(_philox.GAUSSIAN, domain), "DENSE": h * w % 4 == 0, "BLOCK": _configs.NOISE_BLOCK,
+            "kind": _philox.stream(_philox.GAUSSIAN, domain), "DENSE": h * w % 4 == 0, "BLOCK": _configs.NOISE_BLOCK,
         },
         _configs.NOISE_WARPS,
     )  # fmt: skip

@@ -58,9 +58,9 @@ def tables_kernel(
     tl.store(columns + (2 * f + 1) * ROW + at, sin, mask=at < ROW)
 
 
-@triton.jit(do_not_specialize=["seed", "stream"])
+@triton.jit(do_not_specialize=["seed", "kind"])
 def signs_kernel(
-    out, image_ids, frequencies, stride_n, stride_f, stride_k, count, n, channels, h, w, seed, stream,
+    out, image_ids, frequencies, stride_n, stride_f, stride_k, count, n, channels, h, w, seed, kind,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Signs (f, n, channels): the top bit of Philox."""
@@ -71,7 +71,7 @@ def signs_kernel(
     ky = tl.load(frequencies + f * stride_f, mask=inside, other=0)
     kx = tl.load(frequencies + f * stride_f + stride_k, mask=inside, other=0)
     wave = ((ky % h + h) % h) * 65536 + (kx % w + w) % w
-    word, _, _, _ = words(seed, stream, image, channel, wave)
+    word, _, _, _ = words(seed, kind, image, channel, wave)
     tl.store(out + at, 1 - 2 * (word >> 31).to(tl.int8), mask=inside)
 
 
@@ -202,7 +202,7 @@ def signs_launch(
             "out": out, "image_ids": image_ids, "frequencies": frequencies, "stride_n": image_ids.stride(0),
             "stride_f": frequencies.stride(0), "stride_k": frequencies.stride(1),
             "count": out.numel(), "n": out.shape[1], "channels": out.shape[2], "h": shape[1], "w": shape[2],
-            "seed": seed, "stream": _philox.stream(_philox.SIGNS, domain), "BLOCK": _configs.SIGNS_BLOCK,
+            "seed": seed, "kind": _philox.stream(_philox.SIGNS, domain), "BLOCK": _configs.SIGNS_BLOCK,
         },
         4,
     )  # fmt: skip
