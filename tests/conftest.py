@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # with which cuBLAS is deterministic, and does not warn
 os.environ["FASTFREQ_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastfreq-tests-")  # what runs remember stays there
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 # fresh memory is filled with NaN, so an output that was never written cannot pass for a result

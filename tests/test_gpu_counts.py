@@ -34,4 +34,4 @@ def test_floors_grow_with_what_is_asked():
         for side in (8, 64, 65, 256, 1000):
             one, more = floor(side, dtype, 100, side), floor(side, dtype, 1000, side)
             assert 0 < one.seconds <= more.seconds and more.bytes == pytest.approx(10 * one.bytes)
-    assert floor(256, torch.float32, 100, 256).bytes == pytest.approx(256**3 * 8 / 3 * 100)
+    assert floor(256, torch.float32, 100, 256).bytes == pytest.approx(256**3 * 16 / 3 * 100)

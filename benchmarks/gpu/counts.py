@@ -42,14 +42,13 @@ class Machine(NamedTuple):
     l2_size: float
     fma: dict[torch.dtype, float]
     shuffles: float  # of a warp
-    step: float  # seconds of a step of `reduction_kernel` beside its blocks: barriers, reductions, latency of loads
-    block: float  # ... and of each of its blocks of rows
+    step: float  # seconds of a step of `reduction_kernel` beside its matrix: barriers, reductions, latency of loads
     issued: float  # instructions of a lane
 
 
 H100 = Machine(
     multiprocessors=132, memory=3.0e12, l2=132 * 100e9, l2_size=50e6, fma={torch.float32: 30e12, torch.float64: 15e12},
-    shuffles=132 * 1.7e9, step=2.5e-6, block=0.4e-6, issued=132 * 128 * 1.7e9,
+    shuffles=132 * 1.7e9, step=6e-6, issued=132 * 128 * 1.7e9,
 )  # fmt: skip
 
 
@@ -70,14 +69,16 @@ def floor(side: int, dtype: torch.dtype, matrices: int, largest: int, machine: M
         shuffles = 530 * c * (c / 64) * (2 if double else 1)  # of a matrix; 530 a step at side 64
         reduction = max(matrices * fma / machine.fma[dtype], matrices * shuffles / machine.shuffles)
     else:
-        moved, fma = 2 / 3 * c**3 * b, 8 / 3 * c**3
+        moved, fma = 4 / 3 * c**3 * b, 4 * c**3
         tile = reduction_tile(side, dtype)
         resident = machine.multiprocessors * max(1, 8 // tile.warps)  # up to 255 registers a thread
-        latency = c * machine.step + c**2 / (2 * tile.rows) * machine.block
-        waves = -(-matrices // resident)
-        rate = machine.l2 if min(matrices, resident) * c**2 * b / 3 < machine.l2_size else machine.memory
+        sharing = max(1, min(-(-c // tile.columns), machine.multiprocessors // matrices))
+        waves = -(-matrices * sharing // resident)
+        rate = machine.l2 if min(matrices, resident) * 2 * c**2 * b / 3 < machine.l2_size else machine.memory
         each = max(moved / (machine.l2 / machine.multiprocessors), fma / machine.fma[dtype] * machine.multiprocessors)
-        reduction = max(waves * max(latency, each), matrices * moved / rate, matrices * fma / machine.fma[dtype])
+        reduction = max(
+            waves * (c * machine.step + each / sharing), matrices * moved / rate, matrices * fma / machine.fma[dtype]
+        )
     steps = matrices * largest * c * (54 if double else 30)
     bisection = steps * (32 if double else 14) / machine.issued
     return Floor(matrices * moved, matrices * fma, reduction + bisection)

@@ -1,21 +1,22 @@
-"""The tests marked gpu, file by file within a stated time, for a card that is there for minutes.
+"""The tests marked gpu within a stated time, for a card that is there for minutes.
 
     export PYTHONPATH=.:kernels PYTHONUNBUFFERED=1 NUMBA_CACHE_DIR=/tmp/numba TRITON_CACHE_DIR=/tmp/triton
     mkdir -p "$OUT"; timeout 320 python3 benchmarks/gpu/gpu_tests.py --out "$OUT" 2>&1 | tee "$OUT/tests.log"
 
-Kernels first, then the toolkit; `--seconds` (300) for all. Writes OUT/tests.json after each file and the report of each
-as JUnit's XML. Exit code as `prove.py`: 1 where a test fails, 2 where a file had no time. pytest-xdist, where there is
-one, compiles four files' kernels at a time; `--dry` runs one file, whose tests skip without a card.
+Kernels first, then the toolkit; `--seconds` (300) for all. Writes OUT/tests.json, a row for each file, and JUnit's
+OUT/tests.xml. Exit code as `prove.py`: 1 where a test fails, 2 where time was too short. pytest-xdist, where there is
+one, compiles the kernels of twelve tests at a time; `--dry` runs one file, whose tests skip without a card.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter, defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=12)
     parser.add_argument("--dry", action="store_true")
     asked = parser.parse_args()
     sys.path.append(str(Path(__file__).parents[1]))
@@ -46,32 +47,46 @@ def main() -> int:
     if not card and not asked.dry:
         print("expected a CUDA device, found none; --dry tries the command")
         return 1
-    proof = Proof(asked.out / "tests.json", "cuda" if card else "cpu", asked.dry, asked.seconds)
-    for path in files():
-        if asked.dry and path.name not in DRY:
-            continue
-        left = asked.seconds - (time.monotonic() - proof.began)
-        proof.phase(path.stem, 15, lambda p, f=path, s=left: run(p, f, asked.out, s, asked.workers))
+    proof = Proof(asked.out / "tests.json", "cuda" if card else "cpu", asked.dry, asked.seconds + 10)
+    chosen = [path for path in files() if not asked.dry or path.name in DRY]
+    proof.phase("tests", asked.seconds + 10, lambda p: run(p, chosen, asked.out, asked.seconds, asked.workers))
     print(f"exit code {proof.code}")
     return proof.code
 
 
-def run(proof, path: Path, out: Path, seconds: float, workers: int) -> None:
-    """One file, in a process of its own."""
-    report = out / f"{path.stem}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "-p", "no:cacheprovider", str(path)]
+def run(proof, paths: list[Path], out: Path, seconds: float, workers: int) -> None:
+    """All of them, in processes of their own; what was found when the time is over is kept."""
+    report = out / "tests.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "-p", "no:cacheprovider"]
+    command += ["--benchmark-disable", "--junitxml", str(report), *map(str, paths)]
     if workers > 1 and importlib.util.find_spec("xdist") and not proof.dry:
         command += ["-n", str(workers)]
+    # an interrupt, unlike a kill, lets pytest write what it has
+    process = subprocess.Popen(command, cwd=ROOT)
     try:
-        subprocess.run([*command, "--junitxml", report], cwd=ROOT, timeout=seconds, check=False)
+        process.wait(timeout=seconds)
     except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"{path.name} was stopped after {seconds:.0f} s") from error
-    suite = next(ElementTree.parse(report).iter("testsuite"))
-    counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
-    names = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
-    ran = counts["tests"] - counts["skipped"]
-    ok = not counts["failures"] and not counts["errors"] and (ran > 0 or proof.dry)
-    proof.row(path.stem, **counts, ok=ok, failed=names[:5])
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=10)
+        raise TimeoutError(f"stopped after {seconds:.0f} s") from error
+    finally:
+        if report.exists():
+            _count(proof, report)
+
+
+def _count(proof, report: Path) -> None:
+    """One row for each file."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    names: dict[str, list[str]] = defaultdict(list)
+    for case in ElementTree.parse(report).iter("testcase"):
+        file = str(case.get("classname")).split(".")[-1]
+        kinds = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
+        found[file].update(["tests", *kinds])
+        names[file] += [str(case.get("name"))] * bool({"failure", "error"} & set(kinds))
+    for file, counts in found.items():
+        ran = counts["tests"] - counts["skipped"]
+        ok = not counts["failure"] and not counts["error"] and (ran > 0 or proof.dry)
+        proof.row(file, **counts, ok=ok, failed=names[file][:5])
 
 
 if __name__ == "__main__":

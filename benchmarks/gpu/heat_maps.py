@@ -12,6 +12,7 @@ from networks import residual_network
 from proving import Proof
 
 import fastfreq as ff
+from fastfreq.engine import arithmetic
 from fastfreq.engine.folding import fold_batch_norms
 from fastfreq.engine.network import Network
 from fastfreq.vocabulary import fourier
@@ -37,6 +38,7 @@ def run(proof: Proof) -> None:
         for fold in (False, True) if precision == "bf16" else (False,):
             label = f"heat map {name} {precision}{', batch norms folded' * fold}"
             try:
+                proof.row(f"{label}, by parts", **_parts(proof, model, images, labels, precision=precision, fold=fold))
                 proof.row(label, **_over_bare(proof, model, images, labels, precision=precision, fold=fold))
             except ValueError as refused:
                 proof.row(label, refused=str(refused)[:300])
@@ -79,6 +81,7 @@ def _over_bare(
     many = few + (2 if proof.dry else max(64, min(1500, int(4000 / replay))))  # about four seconds of passes
     seconds(few)  # kernels are compiled
     first, last = seconds(few), seconds(many)
+    replay = (replay + bare_ms(proof, model, images, precision=precision, fold=fold)[0]) / 2  # before and after
     each = 1e3 * (last - first) / (many - few)
     starts = first - few * each / 1e3
     ratio = each / replay
@@ -89,6 +92,20 @@ def _over_bare(
     }  # fmt: skip
 
 
+def _parts(proof: Proof, model: Any, images: torch.Tensor, labels: torch.Tensor, **options: Any) -> dict[str, float]:
+    """What a map of 16 frequencies spends on the device and on the host."""
+
+    def run(count: int) -> None:
+        ff.heatmap(
+            model, images, labels, eps=EPS, frequencies=frequencies(images, count), precision=options["precision"],
+            batch_size=len(images), channels_last=True, fold_batch_norm=options["fold"], device=proof.device,
+        )  # fmt: skip
+
+    if proof.device == "cuda":
+        run(2)
+    return proof.parts_ms(lambda: run(16), most=14)
+
+
 def bare_ms(proof: Proof, model: Any, images: torch.Tensor, *, precision: str, fold: bool) -> tuple[float, float]:
     """(replayed, eager) milliseconds of the network alone on one batch."""
     network = Network(model, precision=precision, channels_last=True, device=torch.device(proof.device))
@@ -96,11 +113,11 @@ def bare_ms(proof: Proof, model: Any, images: torch.Tensor, *, precision: str, f
         fold_batch_norms(network, network.clean_batch(images[:2].to(proof.device)))
     network.cast()
     batch = network.clean_batch(images.to(proof.device))
-    with torch.inference_mode():
-        eager = proof.ms(lambda: network.net(batch), repeats=10)
+    with torch.inference_mode(), arithmetic.float32("ieee"):
+        eager = proof.lasting_ms(lambda: network.net(batch))
         if proof.device != "cuda":
             return eager, eager
-        return proof.ms(captured(lambda: network.net(batch)), repeats=10), eager
+        return proof.lasting_ms(captured(lambda: network.net(batch))), eager
 
 
 def captured(function: Callable[[], Any]) -> Callable[[], None]:

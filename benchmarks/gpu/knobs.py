@@ -13,6 +13,14 @@ from torch import Tensor
 
 Call = Callable[[], Any]
 
+# rows and columns of a tile, warps, programs on a multiprocessor
+_REDUCTIONS = {
+    128: ((32, 32, 4, 2), (16, 32, 4, 4), (32, 64, 4, 2)),
+    256: ((32, 32, 8, 2), (16, 32, 4, 4), (32, 64, 8, 2)),
+    512: ((32, 32, 8, 2), (64, 32, 16, 1), (64, 64, 16, 1)),
+    1024: ((64, 16, 8, 1), (32, 32, 16, 1), (64, 32, 8, 1)),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Knob:
@@ -25,7 +33,7 @@ class Knob:
     """
 
     name: str
-    values: tuple[int, ...]
+    values: tuple[Any, ...]
     keys: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
@@ -78,14 +86,19 @@ def works() -> list[Work]:
         ), 1e-5),
         Work("conv_symbols", _symbols, (Knob("_SUMS_BYTES", (2048, 4096, 8192, 16384)),), 1e-6),
         Work("conv_gram", _gram, (
-            Knob("LAGS_SIDE", (16, 32, 64)), Knob("LAGS_DEPTH", (16, 32)), Knob("LAGS_WARPS", warps[1:4]),
+            Knob("LAGS_SIDE", (16, 32, 64)), Knob("LAGS_DEPTH", (16, 32)),
+            *(Knob("_LAGS_WARPS", warps[:4], (torch.float32, side)) for side in (32, 64)),
         ), 1e-5),
     ]  # fmt: skip
     for dtype in (torch.float32, torch.float64):
-        for side in (32, 64, 128):
+        for side in (32, 64):
             if side <= _configs.EIGENVALUES_LARGEST_SIDE[dtype]:
                 knob = Knob("_EIGENVALUES_WARPS", warps, (dtype, side))
                 found.append(Work(f"eigenvalues {side}", _eigenvalues(dtype, side), (knob,), 1e-5))
+        for side, tiles in _REDUCTIONS.items():
+            found.append(Work(f"eigenvalues {side}", _eigenvalues(dtype, side), (
+                Knob("_REDUCTION", tiles, (dtype, side)),
+            ), 1e-5))  # fmt: skip
         for side in (32, 64):
             knob = Knob("_GRAM_ITERATION_WARPS", warps, (dtype, side))
             found.append(Work(f"gram_iteration {side}", _squares(dtype, side), (knob,), 1e-5))
@@ -158,7 +171,7 @@ def _gram(device: str, dry: bool) -> Call:
 
 def _eigenvalues(dtype: torch.dtype, side: int) -> Callable[[str, bool], Call]:
     def call(device: str, dry: bool) -> Call:
-        packed = _random(1 if dry else 1600, side, side, device=device, dtype=dtype)
+        packed = _random(1 if dry else max(1, 1600 * 64**2 // side**2), side, side, device=device, dtype=dtype)
         return lambda: kernels.hermitian_eigenvalues(packed, backend="triton")
 
     return call

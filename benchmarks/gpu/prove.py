@@ -30,10 +30,11 @@ PHASES = (
     ("ceilings", 15, "ceilings", "run"),
     ("kernels against float64", 100, "correctness", "run"),
     ("heat map over graphed passes", 90, "heat_maps", "run"),
-    ("whole network", 80, "solvers", "whole_network"),
+    ("whole network", 40, "solvers", "whole_network"),
     ("streaming kernels", 50, "streaming", "run"),
     ("toolkit on the device", 60, "toolkit", "run"),
     ("solvers by side", 60, "solvers", "by_side"),
+    ("exact values of the whole network", 60, "solvers", "whole_network_exact"),
 )
 PREDICTING = ("ceilings", "heat_maps", "streaming", "solvers")
 

@@ -144,6 +144,18 @@ class Proof:
             times.append(start.elapsed_time(stop))
         return statistics.median(times)
 
+    def lasting_ms(self, run: Callable[[], Any], seconds: float = 1.5) -> float:
+        """Time of one of many calls without a pause, so that the clock of a card under load counts."""
+        run()
+        self.wait()
+        calls, begin = 0, time.perf_counter()
+        while time.perf_counter() - begin < (seconds if self.device == "cuda" else 0) or not calls:
+            for _ in range(8 if self.device == "cuda" else 1):
+                run()
+                calls += 1
+            self.wait()
+        return 1e3 * (time.perf_counter() - begin) / calls
+
     def parts_ms(self, run: Callable[[], Any], most: int = 12) -> dict[str, float]:
         """Milliseconds of the longest kernels of a call by their names, of all together, and of the call as seen."""
         if self.device != "cuda":

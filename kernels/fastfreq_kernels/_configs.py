@@ -26,7 +26,6 @@ __all__ = [
     "NOISE_WARPS",
     "LAGS_DEPTH",
     "LAGS_SIDE",
-    "LAGS_WARPS",
     "PerturbTile",
     "RINGS_BLOCK",
     "RINGS_GROUP_BYTES",
@@ -47,6 +46,7 @@ __all__ = [
     "eigenvalues_warps",
     "gram_iteration_warps",
     "jacobi_tile",
+    "lags_warps",
     "matrix_tile",
     "perturb_tile",
     "singular_values_route",
@@ -58,28 +58,34 @@ __all__ = [
 
 TABLES_BLOCK = 256  # table entries of one program; not yet measured on any GPU
 SIGNS_BLOCK = 256  # signs of one program; not yet measured on any GPU
-BISECTION_BLOCK = 128  # eigenvalues of one program; not yet measured on any GPU
+BISECTION_BLOCK = 32  # eigenvalues of one program; measured on NVIDIA H200
 
 # Which kernel reduces a Hermitian matrix to tridiagonal form, by the largest side that each takes: in registers, whose
 # larger tiles spill on sm_80, sm_90 or gfx942, or under triton 3.6; in memory, as long as a tile of it does not spill.
-# What is larger is copied to the host's compiled code: the vendor's solver loops over such matrices. All predicted, not
-# measured.
+# What is larger is copied to the host's compiled code: the vendor's solver loops over such matrices, on NVIDIA H200 at
+# 60 to 1,000 times the time of these kernels.
 EIGENVALUES_LARGEST_SIDE = {torch.float32: 64, torch.float64: 64}
 REDUCTION_LARGEST_SIDE = 1024
 SPREAD_TILE = 32  # side of the tiles that unpack a matrix; not yet measured on any GPU
 EIGENVALUES_SMALLEST_TILE = 32  # it is reduced in one launch, smaller matrices in a tile of 16
 # By side of the tile: the fewest warps that do not spill, since fewer wait less; not yet measured on any GPU.
 _EIGENVALUES_WARPS = {
-    torch.float32: {16: 1, 32: 1, 64: 4, 128: 16},
+    torch.float32: {16: 1, 32: 1, 64: 4},
     torch.float64: {16: 1, 32: 4, 64: 8},
 }
 
-# By side of the tile: rows at a time and warps, of which none spills under triton 3.6 or 3.9; predicted, not measured.
-# Most warps lie side by side along a row; several programs share a multiprocessor but for the largest tiles.
+# By side of the matrix: rows and columns of a tile, warps, and programs that share a multiprocessor, of which none
+# spills under triton 3.6 or 3.9; tiles from 128 measured on NVIDIA H200, at 1,024 for single matrices.
 _REDUCTION = {
-    torch.float32: {16: (16, 1), 32: (16, 1), 64: (16, 2), 128: (16, 2), 256: (8, 4), 512: (16, 4), 1024: (8, 8)},
-    torch.float64: {16: (16, 1), 32: (16, 2), 64: (8, 4), 128: (8, 4), 256: (8, 8), 512: (8, 8), 1024: (4, 8)},
-}
+    torch.float32: {
+        16: (16, 16, 1, 8), 32: (16, 32, 1, 8), 64: (16, 32, 2, 8), 128: (32, 64, 4, 2), 256: (32, 64, 8, 2),
+        512: (64, 64, 16, 1), 1024: (64, 32, 8, 1),
+    },
+    torch.float64: {
+        16: (16, 16, 1, 8), 32: (16, 32, 2, 4), 64: (16, 32, 4, 2), 128: (32, 32, 4, 2), 256: (32, 32, 8, 2),
+        512: (32, 32, 8, 2), 1024: (64, 16, 8, 1),
+    },
+}  # fmt: skip
 DILATION_BYTES = 512 << 20  # of the Hermitian matrices that have singular values, at a time; predicted, not measured
 INVERSE_BLOCK = 64  # vectors of one program of inverse iteration; predicted, not measured
 INVERSE_BYTES = 256 << 20  # of what it keeps, at a time
@@ -101,7 +107,8 @@ _JACOBI_WARPS = {
 }  # fmt: skip
 LAGS_SIDE = 32  # rows and columns of a tile of two products of `conv_gram`; not yet measured on any GPU
 LAGS_DEPTH = 16  # columns of the taps that such a tile reads at a time; not yet measured on any GPU
-LAGS_WARPS = 4  # of its program; not yet measured on any GPU
+# Warps of its program by the side of the tile; float64 measured on NVIDIA H200.
+_LAGS_WARPS = {torch.float32: {16: 1, 32: 4, 64: 8}, torch.float64: {16: 1, 32: 2, 64: 4}}
 RESPONSE_POINTS = 4096  # of one program of `frequency_response`; not yet measured on any GPU
 _SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
 
@@ -140,11 +147,13 @@ class JacobiTile(NamedTuple):
 
 
 class ReductionTile(NamedTuple):
-    """Tile of one program that reduces a matrix in memory: side, rows at a time."""
+    """Of programs that reduce a matrix in memory: its side filled up, their tiles, programs on a multiprocessor."""
 
     side: int
     rows: int
+    columns: int
     warps: int
+    together: int
 
 
 class ResponseTile(NamedTuple):
@@ -219,15 +228,19 @@ def singular_values_route(rows: int, columns: int, dtype: torch.dtype) -> Litera
 
 
 def reduction_tile(side: int, dtype: torch.dtype) -> ReductionTile:
-    """Tile of a program that reduces a matrix of this side in memory."""
+    """Tile of programs that reduce a matrix of this side in memory."""
     tile = matrix_tile(side)
-    rows, warps = _REDUCTION[dtype][tile]
-    return ReductionTile(tile, rows, warps)
+    return ReductionTile(tile, *_REDUCTION[dtype][tile])
 
 
 def back_columns(side: int) -> int:
     """Vectors of this length that a program applies reflectors to."""
     return max(1, min(16, _BACK_ELEMENTS // matrix_tile(side)))
+
+
+def lags_warps(dtype: torch.dtype) -> int:
+    """Warps of a program that multiplies the taps of `conv_gram`."""
+    return _LAGS_WARPS[dtype][LAGS_SIDE]
 
 
 def gram_iteration_warps(tile: int, dtype: torch.dtype) -> int:

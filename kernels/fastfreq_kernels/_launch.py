@@ -31,15 +31,17 @@ _NO_MEMORY = re.compile(
 class Launch(NamedTuple):
     """One kernel launch; `tests/kernels/test_compile.py` compiles the same ones for GPUs that are not there.
 
-    `registers` says that the kernel keeps a matrix in registers: NVIDIA's assembler may then use all there are, where
-    else it spills a few to fit one more program on a multiprocessor.
+    `together` programs share the registers of a multiprocessor of NVIDIA's, whose assembler else spills a few to fit
+    one more program on it; 0 leaves it alone. `cooperative`: its programs wait for each other, so that all of them must
+    be on the GPU at once, or none starts.
     """
 
     kernel: Any
     grid: tuple[int, ...]
     arguments: dict[str, Any]
     warps: int
-    registers: bool = False
+    together: int = 0
+    cooperative: bool = False
 
     def __call__(self) -> None:
         if any(n > most for n, most in zip(self.grid, MAX_GRID, strict=False)):
@@ -53,8 +55,10 @@ class Launch(NamedTuple):
     def options(self) -> dict[str, Any]:
         """How it is compiled. No loop has a load worth pipelining; Triton 3.9 warns if fusion is left to it."""
         options = {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
-        if self.registers and torch.version.hip is None:
-            options["maxnreg"] = min(MAX_REGISTERS, REGISTER_FILE // (32 * self.warps))
+        if self.together and torch.version.hip is None:
+            options["maxnreg"] = min(MAX_REGISTERS, REGISTER_FILE // (32 * self.warps * self.together))
+        if self.cooperative:
+            options["launch_cooperative_grid"] = True
         return options
 
 

@@ -14,6 +14,7 @@ def cases():
     for dtype in DTYPES:
         for c in (32, 64, 256, 1024):
             yield f"{str(dtype).removeprefix('torch.')} side {c}", eigenvalues(c, dtype)
+        yield f"{str(dtype).removeprefix('torch.')} side 1024, programs that wait for each other", shared(1024, dtype)
 
 
 def more_cases():
@@ -21,9 +22,17 @@ def more_cases():
     for dtype in DTYPES:
         for c in (1, 16, 33, 65, 128, 257, 512, 1000):
             yield f"{str(dtype).removeprefix('torch.')} side {c}", eigenvalues(c, dtype)
+        for c in (128, 256, 512):
+            yield f"{str(dtype).removeprefix('torch.')} side {c}, shared", shared(c, dtype)
         for c in (1, 16, 33, 64, 128, 256, 512, 1024):
             _, (_, reduction) = _triton_memory.launches(torch.zeros(8, c, c, dtype=dtype), keep=True)
             yield f"{str(dtype).removeprefix('torch.')} side {c} with vectors", reduction
+
+
+def shared(c, dtype):
+    """The reduction of two matrices by four programs each."""
+    _, (_, reduction) = _triton_memory.launches(torch.zeros(2, c, c, dtype=dtype), keep=False, programs=4)
+    return reduction
 
 
 def eigenvalues(c, dtype):

@@ -104,6 +104,22 @@ def test_triton_in_memory(c, kinds, dtype):
 
 
 @needs_interpreter
+@pytest.mark.parametrize(("c", "programs"), [(37, 2), (20, 3)])
+def test_triton_gives_the_same_bits_however_many_programs_share_a_matrix(c, programs, monkeypatch):
+    from fastfreq_kernels.hermitian_eigenvalues import _triton_memory
+
+    monkeypatch.setitem(_configs._REDUCTION[torch.float64], 16 if c < 17 else 32 if c < 33 else 64, (16, 16, 1, 1))
+    packed = _hermitian.pack(torch.from_numpy(hermitian(c, 2, "random")))
+    found = []
+    for how in ({}, {"programs": programs, "wait": False}):
+        form, launches = _triton_memory.launches(packed, keep=True, **how)
+        for launch in launches:
+            launch()
+        found.append(form)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@needs_interpreter
 def test_triton_takes_larger_sides_to_memory():
     check(hermitian(67, 1, "random"), torch.float32, "triton")
 

@@ -17,7 +17,7 @@ Per matrix of k x c (the sides of tiles are powers of two), in real numbers:
     written      2 k c + 2 c^2 + c
     arithmetic   (14 k + 8 c) c      FMA per step, c - 1 steps per sweep, 6 to 10 sweeps
 At k = c = 64 in float32 this is 34 to 57 MFMA to 98 KB: arithmetic bounds it, and before that the latency of four
-gathers and three reductions in each step. Speed not yet measured on any GPU.
+gathers and three reductions in each step. Speed: kernels/README.md.
 """
 
 # pyright: reportArgumentType=false, reportOperatorIssue=false
@@ -175,5 +175,5 @@ def launch(left: Tensor, values: Tensor, right: Tensor, tall: Tensor, tile: _con
             "ROWS": tile.rows, "COLUMNS": tile.columns, "SWEEPS": 30, "LEAST": 1e-150 if double else 1e-17,
         },
         tile.warps,
-        registers=True,
+        together=1,
     )  # fmt: skip

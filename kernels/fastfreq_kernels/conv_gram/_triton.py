@@ -12,7 +12,7 @@ Taps (t, c, b), h lags of a 3 x 3 kernel: 13, bytes of a number e:
     gram         c^2 e           written per frequency, all that is written
                  h c^2 e / F     read per frequency, from L2, F frequencies in a tile
                  h c^2           FMA per frequency and as many selections of cosine or sine
-No complex number and nothing else of the size of the result is ever in memory. Speed not yet measured on any GPU.
+No complex number and nothing else of the size of the result is ever in memory. Speed: kernels/README.md.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def launches(
             "stride_c": taps.stride(2), "stride_b": taps.stride(3),
             "SIDE": _configs.LAGS_SIDE, "DEPTH": _configs.LAGS_DEPTH,
         },
-        _configs.LAGS_WARPS,
+        _configs.lags_warps(taps.dtype),
     )  # fmt: skip
     cosines, sines = _taps.phase_tables(differences, frequencies, grid, taps.dtype)
     cosines = torch.where(there(own), cosines / 2, cosines)

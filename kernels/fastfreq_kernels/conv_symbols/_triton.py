@@ -8,7 +8,7 @@ Per element and frequency, b bytes per real number, t taps, F frequencies in a t
     read         t b / F      taps, from L2
     arithmetic   2 t          FMA
 A 3 x 3 kernel in float32 has 4.5 flops to a byte: bandwidth bounds it on an H200 (14 of them), up to 5 x 5 taps.
-Speed not yet measured on any GPU.
+Speed: kernels/README.md.
 """
 
 from __future__ import annotations

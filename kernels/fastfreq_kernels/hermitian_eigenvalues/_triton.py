@@ -21,7 +21,7 @@ Per matrix of side c, a power of two, in elements of b bytes:
     arithmetic   4.6 c^3 FMA     eight per element of the tile and step, 4/7 of them left by smaller tiles
     bisection    30 c^2 steps of a division and two additions (float64: 54)
 At c = 64 in float32 this is 1.2 MFMA to 16 KB: arithmetic bounds it, and before that the latency of nine reductions
-and eight changes of layout in each of c steps. Speed not yet measured on any GPU.
+and eight changes of layout in each of c steps. Speed: kernels/README.md.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _tridiagonal(shared: dict[str, Any], matrices: Tensor) -> Launch:
             "NEGLIGIBLE": (1e-3 * torch.finfo(matrices.dtype).eps) ** 2,
         },
         _configs.eigenvalues_warps(tile, matrices.dtype),
-        registers=True,
+        together=1,
     )  # fmt: skip
 
 
