@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .engine.pixels import NormalizedModel
     from .features.approximation_curve import approximation_curve
     from .features.init_stem import init_stem
+    from .features.invariance import invariance
     from .features.wavelet_stem import wavelet_stem
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
@@ -88,6 +89,7 @@ _HOMES = {
     "approximation_curve": ".features.approximation_curve",
     "wavelet_stem": ".features.wavelet_stem",
     "init_stem": ".features.init_stem",
+    "invariance": ".features.invariance",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -134,6 +136,7 @@ __all__ = [
     "heatmap",
     "image_spectrum",
     "init_stem",
+    "invariance",
     "kernels",
     "layers",
     "lipschitz_bound",
