@@ -18,9 +18,8 @@ class _Invariance(Measure):
         parser.add_argument("--kind", choices=["shift", "rotation", "dilation"], default="shift", help="default: shift")
         amounts = "pixels, degrees or factors; default: .5 to 8 pixels, 2.5 to 20 degrees, .8 to 1.25"
         parser.add_argument("--amounts", nargs="+", type=float, metavar="A", help=amounts)
-        parser.add_argument(
-            "--fixed", nargs="+", choices=["wavelet", "scattering", "curvelet"], default=[], help="codes of the pixels beside; default: none"
-        )
+        fixed = "codes of the pixels beside; default: none"
+        parser.add_argument("--fixed", nargs="+", choices=["wavelet", "scattering", "curvelet"], default=[], help=fixed)
 
     def arguments(self, options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
         given = _arguments.given(options, "layers", "amounts")
