@@ -67,8 +67,12 @@ class Threshold(nn.Module):
         if self.mode == "learned":
             return nn.functional.softplus(self.raw).to(codes.device)
         if self.mode == "relative":
-            mean = codes.abs().square().flatten(1).mean(dim=1)
-            return (self.tau * mean.sqrt()).reshape(-1, *[1] * (codes.ndim - 1))
+            magnitude = codes.abs()
+            exact = magnitude if magnitude.dtype == torch.float64 else magnitude.float()  # squares of halves overflow
+            mean = (
+                exact.square().flatten(1).mean(dim=1).clamp_min(torch.finfo(exact.dtype).tiny)
+            )  # sqrt has no slope at 0
+            return (self.tau * mean.sqrt()).to(magnitude.dtype).reshape(-1, *[1] * (codes.ndim - 1))
         return self.tau
 
     def forward(self, codes: Tensor) -> Tensor:
