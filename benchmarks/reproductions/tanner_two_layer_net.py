@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from fastfreq.features import Threshold, scattering_stem, wavelet_stem
-from fastfreq.results.atomic import atomic_path
+from fastfreq.results import store
 
 PENALTIES = (1e-4, 1e-3, 1e-2)
 MOST_KEPT = 0.45
@@ -142,8 +142,20 @@ def main() -> None:
         most = 1.0 if name in ("pixels", "scattering, order 1") else MOST_KEPT
         rows[name] = measured(stems, train, test, chosen.steps, most)
         print(name, rows[name], flush=True)
+        found = {
+            "lecture": "h2 = sigma(W1 x), h3 = W2 h2 + b; no figure is published",
+            "training images": len(train[0]),
+            "test images": len(test[0]),
+            "rows": rows,
+            "claims": claims(rows),
+        }
+        store.write_text(chosen.out / "tanner_two_layer_net.json", json.dumps(found, indent=2) + "\n")
+
+
+def claims(rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is asked of every rectified code."""
     raw = rows["pixels"]["test"]
-    claims = [
+    return [
         {
             "claim": f"{name}: test accuracy less that of pixels, with {row['kept']:.0%} of the codes non-zero",
             "asked": f">= {LEAST}, at most {MOST_KEPT:.0%}",
@@ -153,16 +165,6 @@ def main() -> None:
         for name, row in rows.items()
         if "rectified" in name and "test" in row
     ]
-    found = {
-        "lecture": "h2 = sigma(W1 x), h3 = W2 h2 + b; no figure is published",
-        "training images": len(train[0]),
-        "test images": len(test[0]),
-        "rows": rows,
-        "claims": claims,
-    }
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(chosen.out / "tanner_two_layer_net.json") as temporary:
-        temporary.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def plot_many(results: Mapping[str, Invariance], *, to: str = "contrast") -> Fig
     _finish(axes, first, to)
     axes.legend(fontsize=8, frameon=False)
     _frame.set_heading(figure, f"Codes under {first.motion}, {first.n_images:,} images")
-    _frame.set_caption(figure, "Mean over images of the relative distance, band: 95 % interval. 0: invariant.")
+    _frame.set_caption(figure, "Mean over images, band: 95 % interval. 0: invariant.")
     return figure
 
 
@@ -86,9 +86,12 @@ def _curve(axes: Axes, result: Invariance, code: str, to: str, **style: Any) -> 
     value = result.curve(code, to=to)
     if not np.isfinite(value).any():  # a code that is 0 for every image
         return
-    axes.plot(result.amounts, value, **{"linewidth": 1.3, "markersize": 4, **style})
-    low, high = result.interval(code, to=to)
-    axes.fill_between(result.amounts, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    amounts, curves = result.amounts, [value, *result.interval(code, to=to)]
+    if result.motion == "dilation":  # by 1 nothing moves
+        at = int(np.searchsorted(amounts, 1))
+        amounts, curves = np.insert(amounts, at, 1), [np.insert(curve, at, 0) for curve in curves]
+    axes.plot(amounts, curves[0], **{"linewidth": 1.3, "markersize": 4, **style})
+    axes.fill_between(amounts, curves[1], curves[2], color=style["color"], alpha=0.12, linewidth=0)
 
 
 def _finish(axes: Axes, result: Invariance, to: str) -> None:
