@@ -274,7 +274,7 @@ TABLE = (
     ),
     Row(
         "invariance",
-        arguments={"layers": ("body",), "amounts": (0.5, 2), "fixed": ("wavelet", "scattering")},
+        arguments={"layers": ("body",), "amounts": (0.5, 2), "fixed": ("scattering",)},
         others={
             "kind": {"kind": "rotation"},
             "amounts": {"amounts": (0.5, 3)},
