@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .data import load_data, load_images
     from .engine.pixels import NormalizedModel
     from .features.approximation_curve import approximation_curve
+    from .features.init_stem import init_stem
+    from .features.invariance import invariance
+    from .features.wavelet_stem import wavelet_stem
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
     from .inputs.component_curves import component_curves, split_components
@@ -84,6 +87,9 @@ _HOMES = {
     "difference_spectrum": ".inputs.difference_spectrum",
     # which features they are made of; the rest is in `fastfreq.features`
     "approximation_curve": ".features.approximation_curve",
+    "wavelet_stem": ".features.wavelet_stem",
+    "init_stem": ".features.init_stem",
+    "invariance": ".features.invariance",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -129,6 +135,8 @@ __all__ = [
     "gradient_heatmap",
     "heatmap",
     "image_spectrum",
+    "init_stem",
+    "invariance",
     "kernels",
     "layers",
     "lipschitz_bound",
@@ -143,6 +151,7 @@ __all__ = [
     "spectral_norm",
     "split_components",
     "training",
+    "wavelet_stem",
 ]
 
 

@@ -55,7 +55,7 @@ WITHOUT_GRAPHS = {
     "gradient_heatmap": "is differentiated",
     "adversarial_spectrum": "is differentiated",
     "post_averaging_curve": "is differentiated",
-    "feature_spectra": "reads every layer in one pass, and checks each",
+    **dict.fromkeys(("feature_spectra", "invariance"), "reads every layer in one pass, and checks each"),
     **dict.fromkeys(("image_spectrum", "difference_spectrum", "approximation_curve"), "runs no network"),
     **dict.fromkeys(("singular_values", "bottleneck"), "is of the weights"),
     "downsampling": "times the networks as they are",

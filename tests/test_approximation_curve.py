@@ -117,6 +117,10 @@ def test_what_cannot_be_is_refused():
         ff.approximation_curve(images, counts=(1, 5, 20)).rate(lowest=5, highest=6)
     with pytest.raises(ValueError, match="expected sides of at least 32 for curvelets"):
         ff.approximation_curve(images, frame="curvelet")
+    pytest.importorskip("curvelets.torch")
+    for shape in ((33, 48), (48, 50), (132, 128)):  # errors of .1 to 2 in images given again, before
+        with pytest.raises(ValueError, match="expected sides that are multiples of (4|8) for curvelets"):
+            ff.approximation_curve(np.zeros((1, 1, *shape)), frame="curvelet", counts=(1, 2, 3))
 
 
 def test_black_images_have_no_error_and_no_rate():

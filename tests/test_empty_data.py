@@ -17,6 +17,7 @@ MEASUREMENTS = {
     "critical_band_masking": ff.critical_band,
     "dominant_frequencies": ff.dominant_frequencies,
     "feature_spectra": ff.feature_spectra,
+    "invariance": ff.invariance,
     "corruption_report": lambda net, data: ff.corruption_report(net, data, corruptions={"same": lambda x, s: x}),
     "adversarial_spectrum": lambda net, data: ff.adversarial_spectrum(net, data, attack=ff.FGSM(0.1)),
     "fourier_attack": lambda net, data: ff.fourier_attack(net, data, eps=1.0),

@@ -11,7 +11,18 @@ import fastfreq_kernels as kernels
 import torch
 from torch import Tensor
 
-__all__ = ["FRAMES", "Frame", "curvelets", "fourier", "named", "wavelet", "wavelet_filters"]
+__all__ = [
+    "FRAMES",
+    "Frame",
+    "analysis_filters",
+    "curvelet_scales",
+    "curvelets",
+    "fourier",
+    "library",
+    "named",
+    "wavelet",
+    "wavelet_filters",
+]
 
 FRAMES = ("fourier", "wavelet", "curvelet")
 Errors = Callable[[Tensor, Sequence[int]], Tensor]
@@ -95,16 +106,31 @@ def wavelet_filters(name: str) -> tuple[list[float], ...]:
         ValueError: it is not known, or not orthogonal.
         ImportError: PyWavelets is not installed.
     """
-    pywt = _library("pywt", "wavelets")
+    found = _discrete(name)
+    if not found.orthogonal:
+        raise ValueError(f"expected an orthogonal wavelet, such as 'haar', 'db4' or 'sym8', got {name!r}")
+    return tuple(list(taps) for taps in (found.dec_lo, found.dec_hi, found.rec_lo, found.rec_hi))
+
+
+def analysis_filters(name: str) -> tuple[list[float], list[float]]:
+    """(low, high) of the analysis of any discrete wavelet of PyWavelets.
+
+    Raises:
+        ValueError: it is not known.
+        ImportError: PyWavelets is not installed.
+    """
+    found = _discrete(name)
+    return list(found.dec_lo), list(found.dec_hi)
+
+
+def _discrete(name: str) -> Any:
+    pywt = library("pywt", "wavelets")
     try:
-        found = pywt.Wavelet(name)
+        return pywt.Wavelet(name)
     except (ValueError, TypeError):
         raise ValueError(
             f"expected the name of a discrete wavelet of PyWavelets, such as 'haar', 'db4' or 'sym8', got {name!r}"
         ) from None
-    if not found.orthogonal:
-        raise ValueError(f"expected an orthogonal wavelet, such as 'haar', 'db4' or 'sym8', got {name!r}")
-    return tuple(list(taps) for taps in (found.dec_lo, found.dec_hi, found.rec_lo, found.rec_hi))
 
 
 def curvelets(shape: tuple[int, int]) -> Frame:
@@ -114,16 +140,20 @@ def curvelets(shape: tuple[int, int]) -> Frame:
     makes of them: not the best one that so few curvelets have, which nobody knows how to find.
 
     Raises:
-        ValueError: sides below 32.
+        ValueError: sides below 32, or no multiples of the coarsest grid's step.
         ImportError: curvelets is not installed.
 
     Source: Nguyen, Chauris 2010, by the package `curvelets`.
     """
     if min(shape) < 32:
         raise ValueError(f"expected sides of at least 32 for curvelets, got {shape}; enlarge the images")
-    library = _library("curvelets.torch", "curvelets")
-    scales = max(2, round(math.log2(min(shape))) - 3)  # the coarsest keeps some 16 x 16 numbers
-    transform = library.UDCT(shape=shape, num_scales=scales, wedges_per_direction=3)
+    scales, multiple = curvelet_scales(shape)
+    if shape[0] % multiple or shape[1] % multiple:
+        raise ValueError(
+            f"expected sides that are multiples of {multiple} for curvelets of {scales} scales, which are no frame on "
+            f"others, got {shape}; crop or resize the images"
+        )
+    transform = library("curvelets.torch", "curvelets").UDCT(shape=shape, num_scales=scales, wedges_per_direction=3)
 
     def errors(image: Tensor, counts: Sequence[int]) -> Tensor:
         coefficients = [transform.forward(channel) for channel in image]
@@ -138,6 +168,16 @@ def curvelets(shape: tuple[int, int]) -> Frame:
         return torch.stack(found)
 
     return Frame("curvelet", errors)
+
+
+def curvelet_scales(shape: tuple[int, int]) -> tuple[int, int]:
+    """How many scales curvelets of a shape have, and what its sides must be multiples of for a tight frame.
+
+    The coarsest keeps some 16 x 16 numbers. Every grid on which coefficients stand has to fit into the image, or the
+    transform of the package is neither tight nor invertible: at 33 x 47 it gives images again with errors above 1.
+    """
+    scales = max(2, round(math.log2(min(shape))) - 3)
+    return scales, max(4, 1 << (scales - 1))
 
 
 def _left_out(values: Tensor, counts: Sequence[int]) -> Tensor:
@@ -157,7 +197,12 @@ def _thresholded(tree: Any, least: float) -> Any:
     return [_thresholded(branch, least) for branch in tree]
 
 
-def _library(module: str, extra: str) -> Any:
+def library(module: str, extra: str) -> Any:
+    """A module of an extra.
+
+    Raises:
+        ImportError: it is not installed; the message says how it is.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

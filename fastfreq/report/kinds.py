@@ -17,6 +17,7 @@ TITLES = {
     "feature_spectra": "What feature maps hold",
     "image_spectrum": "What images hold",
     "approximation_curve": "In few numbers",
+    "invariance": "What stays when the image moves",
     "difference_spectrum": "What a corruption changes",
     "singular_values": "Singular values",
     "layer_singular_values": "Singular values of one layer",
@@ -120,6 +121,13 @@ curvelets, which also have a direction. Only the n largest of its numbers are ke
 others leave: the faster it falls, the better the patterns suit the images. Smooth pictures with smooth edges are the
 case that theory knows: the squared error falls as n<sup>-1/2</sup> for waves, n<sup>-1</sup> for wavelets and nearly
 n<sup>-2</sup> for curvelets, and no fixed set does better.</p>
+""",
+    "invariance": """
+<p>Every image is moved a little: shifted, rotated, or made larger or smaller. Each curve is how far one code of it
+moves: the pixels, a fixed code such as wavelets, a layer of the network, its output. At 0 the code does not notice. On
+the left, distances are measured by the size of the code; a part that is the same for all images makes them small. On
+the right, by how far the code is from that of a picture of the same mean colour without any content: at 1 the code of
+the moved image is as far away as if nothing were left of it.</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;

@@ -273,6 +273,18 @@ TABLE = (
         cannot={**_NO_MODEL, **_NO_FUNCTIONS},
     ),
     Row(
+        "invariance",
+        arguments={"layers": ("body",), "amounts": (0.5, 2), "fixed": ("scattering",)},
+        others={
+            "kind": {"kind": "rotation"},
+            "amounts": {"amounts": (0.5, 3)},
+            "layers": {"layers": ("stem",)},
+            "fixed": {"fixed": ("wavelet",)},
+        },
+        words=("--layers", "body", "--amounts", "0.5", "2"),
+        cannot={**_NO_FUNCTIONS, "labels": "takes no labels", "compile": "layers are read by hooks"},
+    ),
+    Row(
         "difference_spectrum",
         arguments={"corruption": darker},
         others={

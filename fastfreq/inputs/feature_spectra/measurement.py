@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastfreq.engine import layer_names
 from fastfreq.engine.images import Chunk
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
@@ -76,7 +77,7 @@ def feature_spectra(
     if run.get("compile"):
         raise ValueError("expected compile=False: compiled networks may skip the hooks that record layers, got True")
     check_eval(model)
-    names = _blocks(split_normalization(model)[0]) if layers is None else _names(layers)
+    names = layer_names.blocks(split_normalization(model)[0]) if layers is None else layer_names.checked(layers)
     if "input" in names:
         raise ValueError(
             "expected `layers` other than 'input', which stands for what the network sees; name the others, or call "
@@ -86,14 +87,6 @@ def feature_spectra(
     return measure(what, model, images, None, run)
 
 
-def _names(layers: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
-        raise TypeError(f"expected `layers` as a list of names, got {layers!r}")
-    if len(set(layers)) != len(layers):
-        raise ValueError(f"expected `layers` each once, got {list(layers)}")
-    return tuple(layers)
-
-
 def _grid_of(token_grid: tuple[int, int] | None) -> tuple[int, int] | None:
     if token_grid is None:
         return None
@@ -101,22 +94,6 @@ def _grid_of(token_grid: tuple[int, int] | None) -> tuple[int, int] | None:
     if rows < 1 or columns < 1:
         raise ValueError(f"expected a positive `token_grid`, got {rows} x {columns}")
     return rows, columns
-
-
-def _blocks(net: nn.Module) -> tuple[str, ...]:
-    """Innermost items of Sequentials and ModuleLists that have parts of their own; convolutions if there are none."""
-    inside = [
-        f"{prefix}.{name}" if prefix else name
-        for prefix, holder in net.named_modules()
-        if isinstance(holder, (nn.Sequential, nn.ModuleList))
-        for name, item in holder.named_children()
-        if any(True for _ in item.children()) and any(True for _ in item.parameters())
-    ]
-    innermost = [name for name in inside if not any(other.startswith(f"{name}.") for other in inside)]
-    found = innermost or [name for name, m in net.named_modules() if name and isinstance(m, nn.Conv2d)]
-    if not found:
-        raise ValueError("expected a model with blocks or convolutions, found neither; name the `layers`")
-    return tuple(found)
 
 
 class _FeatureMeasurement(Measurement):

@@ -150,7 +150,7 @@ def _check(x: Tensor, name: str, low: Sequence[float], high: Sequence[float], mo
             f"expected filters `low` and `high` of one even length, got {len(low)} and {len(high)} taps; put a 0 "
             f"beside an odd filter"
         )
-    if not all(math.isfinite(v) for v in (*low, *high)):
+    if not all(-math.inf < v < math.inf for v in (*low, *high)):
         raise ValueError("expected finite filters, got NaN or infinity in them")
 
 

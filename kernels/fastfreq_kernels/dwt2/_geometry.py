@@ -18,7 +18,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MODES", "Analysis", "Synthesis", "analysis", "length", "restored", "synthesis"]
+__all__ = [
+    "MODES",
+    "Analysis",
+    "Synthesis",
+    "analysis",
+    "analysis_table",
+    "length",
+    "restored",
+    "synthesis",
+    "synthesis_table",
+]
 
 MODES = (
     "zero", "constant", "symmetric", "reflect", "periodic", "smooth", "antisymmetric", "antireflect", "periodization",
@@ -57,9 +67,8 @@ def restored(coefficients: int, taps: int, mode: str) -> int:
     return 2 * coefficients if mode == "periodization" else 2 * coefficients - taps + 2
 
 
-@functools.lru_cache(maxsize=256)
-def analysis(n: int, taps: int, mode: str) -> Analysis:
-    """The table of an axis; shared, not to be changed."""
+def analysis_table(n: int, taps: int, mode: str) -> Analysis:
+    """The table of an axis."""
     start = taps // 2 if mode == "periodization" else 1
     before = taps - 1 - start
     at = np.arange(2 * (length(n, taps, mode) - 1) + taps) - before
@@ -97,12 +106,16 @@ def _extension(at: NDArray[np.int64], n: int, mode: str) -> tuple[NDArray[np.int
     return index, np.where(odd, -1, 1), -double, double + 2 * odd
 
 
-@functools.lru_cache(maxsize=256)
-def synthesis(coefficients: int, taps: int, mode: str) -> Synthesis:
-    """The table of an axis; shared, not to be changed."""
+def synthesis_table(coefficients: int, taps: int, mode: str) -> Synthesis:
+    """The table of an axis."""
     half = taps // 2
     if mode != "periodization":
         return Synthesis(taps - 2, 0, np.arange(coefficients))
     before = half
     at = np.arange(coefficients + 2 * half) - before
     return Synthesis(half - 1, before, at % coefficients)
+
+
+# shared, not to be changed
+analysis = functools.lru_cache(maxsize=256)(analysis_table)
+synthesis = functools.lru_cache(maxsize=256)(synthesis_table)

@@ -49,7 +49,8 @@ def _analysed(x: Tensor, taps: Sequence[float], mode: str, axis: int) -> Tensor:
     """y[o] = sum_j taps[j] e[2 o + F - 1 - j] along an axis."""
     x = x.movedim(axis, -1)
     n, f = x.shape[-1], len(taps)
-    table = _geometry.analysis(n, f, mode)
+    make = _geometry.analysis_table if torch.compiler.is_compiling() else _geometry.analysis  # Dynamo warns of caches
+    table = make(n, f, mode)
     index, scale, first, last = (torch.from_numpy(each).to(x.device) for each in table[1:])
     e = x[..., index] * scale.to(x.dtype)
     if mode in _geometry.EXTRAPOLATE:
@@ -64,7 +65,8 @@ def _synthesised(a: Tensor, taps: Sequence[float], mode: str, axis: int) -> Tens
     """x[i] = sum over o of taps[i + shift - 2 o] a[o] along an axis."""
     a = a.movedim(axis, -1)
     n, f = a.shape[-1], len(taps)
-    table = _geometry.synthesis(n, f, mode)
+    make = _geometry.synthesis_table if torch.compiler.is_compiling() else _geometry.synthesis
+    table = make(n, f, mode)
     e = a[..., torch.from_numpy(np.ascontiguousarray(table.source)).to(a.device)]
     up = pad(e[..., None], (0, 1)).flatten(-2)  # zeros between
     count, begin = _geometry.restored(n, f, mode), table.shift + 2 * table.before
