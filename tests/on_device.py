@@ -57,7 +57,7 @@ WITHOUT_GRAPHS = {
     "post_averaging_curve": "is differentiated",
     "feature_spectra": "reads every layer in one pass, and checks each",
     **dict.fromkeys(("image_spectrum", "difference_spectrum", "approximation_curve"), "runs no network"),
-    **dict.fromkeys(("singular_values", "bottleneck"), "is of the weights"),
+    **dict.fromkeys(("singular_values", "filters", "bottleneck"), "is of the weights"),
     "downsampling": "times the networks as they are",
 }
 

@@ -18,6 +18,7 @@ TITLES = {
     "image_spectrum": "What images hold",
     "approximation_curve": "In few numbers",
     "difference_spectrum": "What a corruption changes",
+    "filters": "What filters look for",
     "singular_values": "Singular values",
     "layer_singular_values": "Singular values of one layer",
     "bottleneck": "What layers keep",
@@ -120,6 +121,15 @@ curvelets, which also have a direction. Only the n largest of its numbers are ke
 others leave: the faster it falls, the better the patterns suit the images. Smooth pictures with smooth edges are the
 case that theory knows: the squared error falls as n<sup>-1/2</sup> for waves, n<sup>-1</sup> for wavelets and nearly
 n<sup>-2</sup> for curvelets, and no fixed set does better.</p>
+""",
+    "filters": """
+<p>Left: the filters of each layer as images: what a unit multiplies the picture under it with. A first layer's are its
+weights. Those of later layers are what would come out if nothing between were cut off: rectifiers are taken out and
+maxima over windows replaced by the middle of the window, as the titles say, so no unit computes just this. Next to them
+their Fourier magnitudes, zero frequency in the centre: two bright spots are a wave. Then the wave packets (Gabor
+functions) that come closest, and on the right their frequencies and directions. First layers of networks trained on
+photographs are mostly such packets, one to two octaves wide, as are cells in the visual cortex, and blobs of colour.
+</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;
