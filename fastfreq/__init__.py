@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .engine.pixels import NormalizedModel
     from .features.approximation_curve import approximation_curve
     from .features.filters import filters
+    from .features.sparse_coding import sparse_coding
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
     from .inputs.component_curves import component_curves, split_components
@@ -87,6 +88,7 @@ _HOMES = {
     "approximation_curve": ".features.approximation_curve",
     # what a model's filters look for
     "filters": ".features.filters",
+    "sparse_coding": ".features.sparse_coding",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -144,6 +146,7 @@ __all__ = [
     "noise_curve",
     "post_averaging_curve",
     "singular_values",
+    "sparse_coding",
     "spectral_norm",
     "split_components",
     "training",

@@ -59,6 +59,7 @@ WITHOUT_GRAPHS = {
     **dict.fromkeys(("image_spectrum", "difference_spectrum", "approximation_curve"), "runs no network"),
     **dict.fromkeys(("singular_values", "filters", "bottleneck"), "is of the weights"),
     "downsampling": "times the networks as they are",
+    "sparse_coding": "watches the network as it is",
 }
 
 

@@ -171,6 +171,26 @@ def test_arguments_are_refused(make_net):
         ff.filters(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), input_size=(3, 2, 2))
 
 
+def test_models_as_people_have_them_give_the_same(make_net):
+    net = make_net()
+    expected = ff.filters(net, input_size=(3, 11, 14))
+
+    def same(found):
+        for a, b in zip(found.layers.values(), expected.layers.values(), strict=True):
+            np.testing.assert_allclose(a.filters, b.filters, rtol=0, atol=1e-14)
+
+    same(ff.filters(net.train(), input_size=(3, 11, 14)))
+    assert net.training
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        same(ff.filters(net, input_size=(3, 11, 14)))
+    same(ff.filters(nn.DataParallel(net), input_size=(3, 11, 14)))
+    same(ff.filters(make_net().to(memory_format=torch.channels_last), input_size=(3, 11, 14)))
+    net.stem.weight.data[0, 0, 0, 0] = torch.nan
+    assert [reason for _, reason in ff.filters(net, input_size=(3, 11, 14)).skipped] == [
+        "weights before it, or its own, are NaN or infinite"
+    ] * 2
+
+
 # ---------------------------------------------------------------- Gabor functions
 def planted(side, count, seed):
     """Gabor functions whose wave and envelope a pattern of this side holds."""

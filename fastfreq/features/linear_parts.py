@@ -37,8 +37,8 @@ class _AllSeenError(BaseException):
 class LinearParts(TorchFunctionMode):
     """Runs a network without its activations; maxima over windows take the middle of each window instead.
 
-    Only what depends on the input is replaced: a weight that is made by an activation stays as it is. So parameters
-    must not require gradients, and the input must.
+    The middle of an even window is the pixel before it. Only what depends on the input is replaced: a weight that is
+    made by an activation stays as it is. So parameters must not require gradients, and the input must.
 
     Args:
         structure: source of random positive weights for every convolution: gradients then do not cancel, and are zero
@@ -290,6 +290,8 @@ class Compositions:
                 )
             mean = seen.here.detach()
             (gradient,) = torch.autograd.grad(_mixture(mean) @ seen.here, self._leaf, retain_graph=True)
+            if not torch.isfinite(gradient).all() or not torch.isfinite(mean).all():
+                raise ValueError("weights before it, or its own, are NaN or infinite")
             for x, tried in zip(self._noise, self._tried, strict=True):
                 value = float(_mixture(mean) @ (tried[name].here.detach() - mean))
                 size = float(gradient.norm() * x.norm()) + float(_mixture(mean).norm() * mean.norm())

@@ -362,6 +362,16 @@ TABLE = (
         },
     ),
     Row(
+        "sparse_coding",
+        cannot={
+            **_NO_FUNCTIONS,
+            **_WHOLE,
+            **{option: reason for option, reason in _NO_RUN.items() if option != "batch_size"},
+            "labels": "takes no notice of labels",
+            **_AS_IT_IS,
+        },
+    ),
+    Row(
         "bottleneck",
         arguments={"input_size": subjects.SHAPE},
         one_axes=True,
