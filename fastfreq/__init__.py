@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .data import load_data, load_images
     from .engine.pixels import NormalizedModel
     from .features.approximation_curve import approximation_curve
+    from .features.filters import filters
     from .features.init_stem import init_stem
     from .features.invariance import invariance
+    from .features.sparse_coding import sparse_coding
     from .features.wavelet_stem import wavelet_stem
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
@@ -90,6 +92,9 @@ _HOMES = {
     "wavelet_stem": ".features.wavelet_stem",
     "init_stem": ".features.init_stem",
     "invariance": ".features.invariance",
+    # what a model's filters look for
+    "filters": ".features.filters",
+    "sparse_coding": ".features.sparse_coding",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -131,6 +136,7 @@ __all__ = [
     "feature_spectra",
     "features",
     "filter_curve",
+    "filters",
     "fourier_attack",
     "gradient_heatmap",
     "heatmap",
@@ -148,6 +154,7 @@ __all__ = [
     "noise_curve",
     "post_averaging_curve",
     "singular_values",
+    "sparse_coding",
     "spectral_norm",
     "split_components",
     "training",

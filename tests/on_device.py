@@ -57,8 +57,9 @@ WITHOUT_GRAPHS = {
     "post_averaging_curve": "is differentiated",
     **dict.fromkeys(("feature_spectra", "invariance"), "reads every layer in one pass, and checks each"),
     **dict.fromkeys(("image_spectrum", "difference_spectrum", "approximation_curve"), "runs no network"),
-    **dict.fromkeys(("singular_values", "bottleneck"), "is of the weights"),
+    **dict.fromkeys(("singular_values", "filters", "bottleneck"), "is of the weights"),
     "downsampling": "times the networks as they are",
+    "sparse_coding": "watches the network as it is",
 }
 
 

@@ -40,7 +40,7 @@ PARTS = {
 # kinds of `fastfreq.training` that make and train networks of their own
 EXPERIMENTS = {
     "sinusoid_learning", "parameter_robustness", "manifold_learning", "manifold_classification", "label_noise",
-    "kernel_learning", "delta_fit", "neighbour_spectra",
+    "kernel_learning", "delta_fit", "neighbour_spectra", "single_layer_training", "transfer_learning",
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ VERBS = {
         {"adaptive": False, "normalised": False},
     ),
     "bottleneck": (["--accuracy", "fast"], {}),
+    "sparse-coding": (["--batch-size", "40"], {"input_size": (1, 8, 8)}),
     "downsampling": (["--energy", "0.5", "--strides", "2", "--rounds", "1", "--batch-size", "20"], {"energy": 0.5}),
 }  # fmt: skip
 

@@ -30,7 +30,11 @@ def _compared(row: Row, device: str) -> dict[str, Any]:
     try:
         expected = row.numbers(row.plain())
         if "device" in row.cannot and "model" not in row.cannot:
-            images = subjects.images().to(device) if row.name in ("bottleneck", "downsampling") else subjects.images()
+            images = (
+                subjects.images().to(device)
+                if row.name in ("bottleneck", "downsampling", "sparse_coding")
+                else subjects.images()
+            )
             found = row.numbers(row.measure(subjects.network().to(device), images, subjects.labels()))
         else:
             found = row.numbers(row.plain(device=device))

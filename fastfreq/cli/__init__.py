@@ -32,6 +32,8 @@ VERBS = {
     "difference-spectrum": "mean spectrum of what a corruption changes in images",
     "approximation-curve": "how few numbers of a Fourier, wavelet or curvelet frame give images again",
     "invariance": "how far codes move when the image is shifted, rotated or dilated, layer by layer",
+    "filters": "filters of convolutions as images, beside the Gabor functions and wavelets they are like",
+    "sparse-coding": "layers as dictionaries: coherence of filters, non-zeros of activations, the guarantee",
     "singular-values": "singular values of every convolution, frequency by frequency",
     "bottleneck": "which frequencies and channels each layer keeps",
     "downsampling": "where layers could work on a coarser grid, with the accuracy that costs",

@@ -19,6 +19,8 @@ TITLES = {
     "approximation_curve": "In few numbers",
     "invariance": "What stays when the image moves",
     "difference_spectrum": "What a corruption changes",
+    "filters": "What filters look for",
+    "sparse_coding": "Layers as dictionaries",
     "singular_values": "Singular values",
     "layer_singular_values": "Singular values of one layer",
     "bottleneck": "What layers keep",
@@ -37,6 +39,8 @@ TITLES = {
     "kernel_learning": "Smooth parts first",
     "delta_fit": "What of a spike is fitted",
     "neighbour_spectra": "Beside nearest neighbours",
+    "single_layer_training": "One layer is trained",
+    "transfer_learning": "The last layer is trained",
     "frequency_history": "What was learned first",
     "measurement_history": "Measured during training",
     "relu_transform": "A network's own Fourier transform",
@@ -128,6 +132,22 @@ moves: the pixels, a fixed code such as wavelets, a layer of the network, its ou
 the left, distances are measured by the size of the code; a part that is the same for all images makes them small. On
 the right, by how far the code is from that of a picture of the same mean colour without any content: at 1 the code of
 the moved image is as far away as if nothing were left of it.</p>
+""",
+    "filters": """
+<p>Left: the filters of each layer as images: what a unit multiplies the picture under it with. A first layer's are its
+weights. Those of later layers are what would come out if nothing between were cut off: rectifiers are taken out and
+maxima over windows replaced by the middle of the window, as the titles say, so no unit computes just this. Next to them
+their Fourier magnitudes, zero frequency in the centre: two bright spots are a wave. Then the wave packets (Gabor
+functions) that come closest, and on the right their frequencies and directions. First layers of networks trained on
+photographs are mostly such packets, one to two octaves wide, as are cells in the visual cortex, and blobs of colour.
+</p>
+""",
+    "sparse_coding": """
+<p>One reading of a network: each layer writes its input as a sum of few of its filters, placed here and there, and the
+activations say which and how much. That is certain to be the only such sum if the filters are unlike each other (a low
+mutual coherence) and few are used around any place. Triangles say how few; dots and bars how many there are. In
+trained networks the dots lie far above the triangles: the theory explains the form of the layers, but does not vouch
+for the activations of these ones.</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;
@@ -230,6 +250,16 @@ has after training. Depth raises it strongly, width weakly; parameters that may 
     "neighbour_spectra": """
 <p>A network and nearest neighbours through the same points with random labels. What they say in between has a spectrum:
 that of the network falls faster, since it is continuous and prefers slow changes, while neighbours jump.</p>
+""",
+    "single_layer_training": """
+<p>A network with random weights, of which one layer is trained and all others stay as they were drawn. To the left it
+is an early layer: what it changes is carried on and expanded by all layers behind it, so it can do more with as many
+numbers. Where weights are very large each layer scrambles what the one before has done, and the order is lost.</p>
+""",
+    "transfer_learning": """
+<p>Images go through a first layer that is not trained, and a linear classifier on top of it is. The first layers: none,
+random filters, filters learned on other classes, and wavelets, which nobody had to learn. Where the lines lie together,
+filters that were learned elsewhere are worth no more than wavelets.</p>
 """,
     "frequency_history": """
 <p>A network is a function: images go in, numbers for classes come out. Part of what it has to learn is coarse: images

@@ -13,6 +13,7 @@ from .linear_frequency_principle import linear_frequency_principle
 from .measurement_history import MeasurementHistory, Watch
 from .projection import Projection
 from .relu_transform import relu_transform
+from .single_layer_training import single_layer_training
 from .spectral_bias import (
     Recipe,
     delta_fit,
@@ -30,6 +31,7 @@ from .spectral_bias import (
 )
 from .tangent_kernel import tangent_kernel_decay
 from .torus_flow import predicted_rates, torus_flow
+from .transfer_learning import transfer_learning
 from .two_layer import TwoLayerReLU
 
 __all__ = [
@@ -55,7 +57,9 @@ __all__ = [
     "radial_wave",
     "rbf_kernel",
     "relu_network",
+    "single_layer_training",
     "sinusoid_learning",
+    "transfer_learning",
     "ExactDFT",
     "Filtering",
     "FrequencyHistory",

@@ -361,6 +361,29 @@ TABLE = (
         },
     ),
     Row(
+        "filters",
+        arguments={"input_size": subjects.SHAPE},
+        others={"input_size": {"input_size": (3, 12, 14)}, "units": {"units": 3}, "wavelets": {"wavelets": ()}},
+        shards=({"layers": ("stem",)}, {"layers": ("body",)}),
+        words=("--input-size", "3", "11", "14"),
+        cannot={
+            **_NO_FUNCTIONS,
+            **{option: reason for option, reason in _NO_RUN.items() if option != "progress"},
+            "train mode": "brings a copy of the network to evaluation mode",
+            **dict.fromkeys(("images", "labels", "normalisation", "forward", "attribute", "random"), _LAYERS),
+        },
+    ),
+    Row(
+        "sparse_coding",
+        cannot={
+            **_NO_FUNCTIONS,
+            **_WHOLE,
+            **{option: reason for option, reason in _NO_RUN.items() if option != "batch_size"},
+            "labels": "takes no notice of labels",
+            **_AS_IT_IS,
+        },
+    ),
+    Row(
         "bottleneck",
         arguments={"input_size": subjects.SHAPE},
         one_axes=True,

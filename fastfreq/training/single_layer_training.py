@@ -1,0 +1,276 @@
+"""Networks of which exactly one layer is trained: what each depth can make of the rest, which stays random."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from fastfreq.engine.contexts import undisturbed
+from fastfreq.results import codec
+from fastfreq.results.folds import same, union
+from fastfreq.vocabulary import numbers, streams
+
+from ._classified import Classified, accuracies, classified
+from .spectral_bias.recipe import Training, check_seeds
+from .spectral_bias.trained import TrainedResult
+
+FloatArray = NDArray[np.float64]
+
+
+@codec.record
+@dataclasses.dataclass(frozen=True, eq=False)
+class SingleLayerRun:
+    """One random network for each variance, and one training of each of its layers.
+
+    Attributes:
+        training_accuracy: (v, layers, t).
+        test_accuracy: (v, layers, t).
+    """
+
+    training_accuracy: FloatArray
+    test_accuracy: FloatArray
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class SingleLayerTraining(TrainedResult, kind="single_layer_training"):
+    """Accuracy by the layer that was trained. ``a + b`` merges runs of other seeds.
+
+    Attributes:
+        variances: (v,) sigma_w^2: weights are normal with variance sigma_w^2 / inputs of the layer.
+        layers: (l,) which layer was trained; 0 is the first, which never is: it has another number of weights.
+        width: units of a layer.
+        samples: (training, test).
+        runs: seed -> accuracies.
+    """
+
+    variances: FloatArray = same()
+    layers: NDArray[np.int64] = same()
+    width: int = same()
+    samples: tuple[int, int] = same()
+    runs: dict[int, SingleLayerRun] = union()
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shape = (len(self.variances), len(self.layers), len(self.steps))
+        return {"training_accuracy": shape, "test_accuracy": shape}
+
+    def accuracy(self, *, test: bool = False) -> FloatArray:
+        """(seeds, v, layers) at the end."""
+        runs = self._in_order()
+        return np.stack([(run.test_accuracy if test else run.training_accuracy)[..., -1] for run in runs])
+
+    def rank_correlation(self, *, test: bool = False) -> FloatArray:
+        """(seeds, v) Spearman's rank correlation of accuracy with the layer: -1 where each is worse than the last.
+
+        Equal accuracies have their mean rank; NaN where all are equal.
+        """
+        values = self.accuracy(test=test)
+        ranks = np.stack([_ranks(row) for row in values.reshape(-1, values.shape[-1])]).reshape(values.shape)
+        ranks -= ranks.mean(axis=-1, keepdims=True)
+        place = np.arange(len(self.layers)) - (len(self.layers) - 1) / 2
+        with np.errstate(invalid="ignore"):
+            return (ranks @ place) / np.sqrt(np.square(ranks).sum(axis=-1) * np.square(place).sum())
+
+    def gap(self, *, test: bool = False) -> FloatArray:
+        """(seeds, v) accuracy with the earliest layer trained less that with the last."""
+        values = self.accuracy(test=test)
+        return values[..., 0] - values[..., -1]
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per seed, variance and layer."""
+        own, other = self.accuracy(), self.accuracy(test=True)
+        return [
+            {
+                "seed": seed,
+                "variance": float(variance),
+                "layer": int(layer),
+                "training_accuracy": float(own[i, j, k]),
+                "test_accuracy": float(other[i, j, k]),
+            }
+            for i, seed in enumerate(self.seeds)
+            for j, variance in enumerate(self.variances)
+            for k, layer in enumerate(self.layers)
+        ]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One row per variance: rank correlations and gaps, the least favourable seed's."""
+        return [
+            {
+                "variance": float(variance),
+                "seeds": len(self.seeds),
+                "largest_rank_correlation": float(rank.max()),
+                "smallest_gap": float(gap.min()),
+                "accuracy": float(accuracy.max()),
+            }
+            for variance, rank, gap, accuracy in zip(
+                self.variances, self.rank_correlation().T, self.gap().T, self.accuracy().mean(axis=0), strict=True
+            )
+        ]
+
+    def headline(self) -> str:
+        """Rank correlations."""
+        ranks = self.rank_correlation().mean(axis=0)
+        said = ", ".join(f"{r:+.2f} at variance {v:g}" for v, r in zip(self.variances, ranks, strict=True))
+        return f"rank correlation of accuracy with the layer trained: {said}"
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    below, equal = values[:, None] > values, values[:, None] == values
+    return below.sum(axis=1) + (equal.sum(axis=1) - 1) / 2
+
+
+@undisturbed(gradients=True)  # whatever the caller is in
+def single_layer_training(
+    images: Any,
+    labels: Any,
+    *,
+    test: tuple[Any, Any],
+    variances: Sequence[float] = (1.0, 2.0),
+    depth: int = 8,
+    width: int = 100,
+    seeds: Sequence[int] = (0,),
+    epochs: int = 8,
+    batch_size: int = 100,
+    rate: float = 1e-3,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+) -> SingleLayerTraining:
+    """Train one hidden layer of a random fully connected network, for each hidden layer but the first, from new.
+
+    The network is x -> phi(W_0 x) -> phi(W_1 .) ... -> W_out, phi = hard tanh, without biases, weights normal with
+    variance sigma_w^2 / inputs. For each d >= 1 only W_d is trained, by cross-entropy and Adam, from the same network:
+    all have the same number of parameters and see batches in the same order. An early layer has more of the network
+    after it: what it does to the input is expanded by all layers behind it.
+
+    Args:
+        images: (n, ...) training samples, flattened; uint8 is divided by 255.
+        labels: (n,) integers.
+        test: (images, labels) of others.
+        variances: sigma_w^2, ascending.
+        depth: hidden layers, from 3.
+        width: of each.
+        seeds: one network each, for all variances of the same normal numbers.
+        epochs: over the samples.
+        batch_size: samples of a step of Adam.
+        rate: Adam's.
+        device: where training runs.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: arguments out of range or of shapes that do not belong together.
+        TypeError: an argument of another type.
+
+    Source: Raghu, Poole, Kleinberg, Ganguli, Sohl-Dickstein 2017, "On the expressive power of deep neural networks",
+        figure on training single layers (MNIST, width 100); optimiser, epochs and absent biases are ours.
+    """
+    own, other, classes = classified(images, labels, test, device=device)
+    given = numbers.ascending("variances", variances, numbers.as_float)
+    counts = {"depth": depth, "width": width, "epochs": epochs, "batch_size": batch_size}
+    depth, width, epochs, batch_size = (numbers.as_int(*pair) for pair in counts.items())
+    rate, seeds = numbers.as_float("rate", rate), check_seeds(seeds)
+    if given[0] <= 0 or depth < 3 or min(width, epochs, batch_size) < 1 or rate <= 0:
+        raise ValueError(
+            f"expected `variances` and a `rate` above 0, a `depth` from 3 and the others from 1, got {given}, {rate} "
+            f"and {counts}"
+        )
+    with tqdm(total=len(seeds) * len(given) * epochs, unit="epoch", desc="training", disable=not progress) as bar:
+        runs: dict[int, SingleLayerRun] = {}
+        for seed in seeds:
+            found = []
+            for variance in given:
+                weights = _weights(seed, (own.samples.shape[1], *[width] * depth, classes), variance, own.samples)
+                nets = _SingleLayers(weights, own, other)
+                found.append(nets.train(seed, epochs, batch_size, rate, bar.update))
+            runs[seed] = SingleLayerRun(*(np.stack(each) for each in zip(*found, strict=True)))
+    steps = -(-len(own.samples) // batch_size) * np.arange(epochs + 1)
+    sizes = " - ".join(map(str, (own.samples.shape[1], *[width] * depth, classes)))
+    return SingleLayerTraining(
+        details={"model": sizes, "torch": str(torch.__version__)},
+        training=Training(
+            f"{sizes}, hard tanh, without biases; one layer trained",
+            width * width,
+            f"Adam(lr={rate:g}), batches of {batch_size}",
+            "none",
+            int(steps[-1]),
+        ),
+        steps=steps.astype(np.int64),
+        variances=np.array(given),
+        layers=np.arange(1, depth, dtype=np.int64),
+        width=width,
+        samples=(len(own.samples), len(other.samples)),
+        runs=runs,
+    )
+
+
+def _weights(seed: int, sizes: tuple[int, ...], variance: float, like: Tensor) -> list[Tensor]:
+    """(out, in) of each layer."""
+    generator = streams.generator("training", seed)
+    pairs = zip(sizes[:-1], sizes[1:], strict=True)
+    drawn = [generator.standard_normal((after, before)) * np.sqrt(variance / before) for before, after in pairs]
+    return [torch.from_numpy(each).to(like) for each in drawn]
+
+
+class _SingleLayers:
+    """Copies of one network beside each other; in each another layer is trained.
+
+    Layers before the trained one see the same numbers all the time: they are computed once.
+    """
+
+    def __init__(self, weights: list[Tensor], own: Classified, other: Classified) -> None:
+        self._frozen, self._own, self._other = weights, own, other
+        self._trained = [weight.clone().requires_grad_() for weight in weights[1:-1]]
+        self._before = [self._inputs(own.samples), self._inputs(other.samples)]
+
+    def _inputs(self, samples: Tensor) -> list[Tensor]:
+        """Of each trained layer, in the network as it was drawn."""
+        found, hidden = [], samples
+        for weight in self._frozen[:-2]:
+            hidden = F.hardtanh(hidden @ weight.T)
+            found.append(hidden)
+        return found
+
+    def _logits(self, inputs: Sequence[Tensor]) -> Tensor:
+        """(layers, n, classes)."""
+        hidden: Tensor | None = None
+        for x, weight, frozen in zip(inputs, self._trained, self._frozen[1:-1], strict=True):
+            new = (x @ weight.T)[None]
+            hidden = F.hardtanh(new if hidden is None else torch.cat([hidden @ frozen.T, new]))
+        assert hidden is not None
+        return hidden @ self._frozen[-1].T
+
+    def train(
+        self, seed: int, epochs: int, batch_size: int, rate: float, advance: Callable[[], object]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Accuracies (layers, epochs + 1) on both sets."""
+        adam = torch.optim.Adam(self._trained, lr=rate)
+        generator = streams.generator("training_data", seed)
+        classes, history = self._own.classes, [self._accuracies()]
+        with torch.enable_grad(), torch.autocast(classes.device.type, enabled=False):
+            for _ in range(epochs):
+                order = torch.from_numpy(generator.permutation(len(classes))).to(classes.device)
+                for batch in order.split(batch_size):
+                    logits = self._logits([x[batch] for x in self._before[0]])
+                    target = classes[batch].expand(len(logits), -1)
+                    # the sum over networks of each one's mean
+                    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten()) * len(logits)
+                    adam.zero_grad()
+                    loss.backward()
+                    adam.step()
+                history.append(self._accuracies())
+                advance()
+        own, other = (np.stack(each, axis=1) for each in zip(*history, strict=True))
+        return own, other
+
+    @torch.no_grad()
+    def _accuracies(self) -> tuple[FloatArray, FloatArray]:
+        found = []
+        for inputs, data in zip(self._before, (self._own, self._other), strict=True):
+            found.append(accuracies(self._logits(inputs), data.classes).cpu().numpy())
+        return found[0], found[1]
