@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data import load_data, load_images
     from .engine.pixels import NormalizedModel
     from .features.approximation_curve import approximation_curve
+    from .features.maximize import maximize
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
     from .inputs.component_curves import component_curves, split_components
@@ -84,6 +85,8 @@ _HOMES = {
     "difference_spectrum": ".inputs.difference_spectrum",
     # which features they are made of; the rest is in `fastfreq.features`
     "approximation_curve": ".features.approximation_curve",
+    # what units look for
+    "maximize": ".features.maximize",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -137,6 +140,7 @@ __all__ = [
     "load_images",
     "load_model",
     "masks",
+    "maximize",
     "noise_curve",
     "post_averaging_curve",
     "singular_values",

@@ -34,6 +34,31 @@ def tensors(subject: Subject) -> tuple[Any, Any]:
     return images, labels
 
 
+_SEARCH = {
+    "rate": "of Adam",
+    "jitter": "largest shift at each step, as a share of the shorter side",
+    "scale": "largest change of size at each step",
+    "rotation": "largest at each step, in degrees",
+    "total_variation": "weight of total variation",
+    "alpha_norm": "weight of the alpha-norm",
+}
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """How an image is searched for; words that are left out leave the function's own."""
+    parser.add_argument("--steps", type=int, metavar="N", help="of the search")
+    for name, text in _SEARCH.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
+
+
+def search(options: argparse.Namespace, **default: Any) -> Any:
+    """What `add_search` declared, in place of `default`."""
+    from fastfreq.features import ImageSearch
+
+    given = {name: getattr(options, name) for name in ("steps", *_SEARCH) if getattr(options, name) is not None}
+    return ImageSearch(**{**default, **given})
+
+
 def left_out(result: Any) -> list[str]:
     """What a result on layers leaves out: one line per reason."""
     reasons = Counter((kind, reason) for _, kind, reason in getattr(result, "skipped", ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import warnings
@@ -147,8 +148,11 @@ class Network:
         """
         modules = dict(self.net.named_modules())
         if not name or name not in modules:
-            known = ", ".join(list(modules)[1:12])
-            raise KeyError(f"expected a layer named as in model.named_modules(), such as {known}; got {name!r}")
+            known = [key for key in modules if key]
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:11]
+            raise KeyError(
+                f"expected a layer named as in model.named_modules(), got {name!r}; did you mean {', '.join(close)}?"
+            )
         return modules[name]
 
     def __call__(self, batch: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What a network's filters and units look for, and which fixed features would do."""
 
 from .approximation_curve import approximation_curve
+from .image_search import ImageSearch
+from .maximize import maximize
 
-__all__ = ["approximation_curve"]
+__all__ = ["ImageSearch", "approximation_curve", "maximize"]

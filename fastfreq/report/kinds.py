@@ -17,6 +17,7 @@ TITLES = {
     "feature_spectra": "What feature maps hold",
     "image_spectrum": "What images hold",
     "approximation_curve": "In few numbers",
+    "maximize": "What units look for",
     "difference_spectrum": "What a corruption changes",
     "singular_values": "Singular values",
     "layer_singular_values": "Singular values of one layer",
@@ -120,6 +121,16 @@ curvelets, which also have a direction. Only the n largest of its numbers are ke
 others leave: the faster it falls, the better the patterns suit the images. Smooth pictures with smooth edges are the
 case that theory knows: the squared error falls as n<sup>-1/2</sup> for waves, n<sup>-1</sup> for wavelets and nearly
 n<sup>-2</sup> for curvelets, and no fixed set does better.</p>
+""",
+    "maximize": """
+<p>Each picture was made, not found: an image was changed step by step so that one unit of the network answers more and
+more strongly. Units of the first layers ask for stripes and blobs of one size and direction, later ones for textures,
+parts and whole patterns. The number is the unit's answer. Such a picture says what raises a unit most, not what raises
+it in photographs; look at both. A unit is called dead where no change of any pixel changes its answer.</p>
+<p class="small">Images are sums of waves, held to the spectrum and the colours of photographs, and are shifted, resized
+and turned at every step, so that what is found does not hang on single pixels. Mahendran and Vedaldi, "Visualizing Deep
+Convolutional Neural Networks Using Natural Pre-images", IJCV 2016; Olah, Mordvintsev and Schubert, "Feature
+Visualization", Distill 2017.</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;

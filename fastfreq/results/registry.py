@@ -40,6 +40,7 @@ KINDS = (
     Kind("post_averaging_curve", "fastfreq.inputs.post_averaging_curve", ("post_averaging",)),
     Kind("image_spectrum", "fastfreq.inputs.image_spectrum", ("image_spectrum",)),
     Kind("approximation_curve", "fastfreq.features.approximation_curve"),
+    Kind("maximize", "fastfreq.features.maximize"),
     Kind("difference_spectrum", "fastfreq.inputs.difference_spectrum"),
     Kind("adversarial_spectrum", "fastfreq.inputs.adversarial_spectrum"),
     Kind("singular_values", "fastfreq.layers.singular_values", ("model_spectrum",)),

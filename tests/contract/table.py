@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import fastfreq as ff
+from fastfreq.features import ImageSearch
 from tests.contract import subjects
 
 Settings = Mapping[str, Any]
@@ -271,6 +272,24 @@ TABLE = (
         one_axes=True,
         words=("--counts", "1", "5", "20"),
         cannot={**_NO_MODEL, **_NO_FUNCTIONS},
+    ),
+    Row(
+        "maximize",
+        arguments={"layer": "body", "input_size": subjects.SHAPE, "search": ImageSearch(steps=3)},
+        others={
+            "layer": {"layer": "stem"},
+            "input_size": {"input_size": (3, 9, 14)},
+            "objective": {"objective": "center"},
+            "search": {"search": ImageSearch(steps=2)},
+            "seed": {"seed": 1},
+        },
+        shards=({"units": (0, 2)}, {"units": (1,)}, {"units": tuple(range(3, 16))}),
+        words=("--layer", "body", "--input-size", "3", "11", "14", "--steps", "2"),
+        cannot={
+            **_NO_FUNCTIONS,
+            **{option: reason for option, reason in _NO_RUN.items() if option != "progress"},
+            **dict.fromkeys(("images", "labels"), "makes its images"),
+        },
     ),
     Row(
         "difference_spectrum",
