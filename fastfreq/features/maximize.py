@@ -277,13 +277,17 @@ class _Ascent:
         adam = torch.optim.Adam([coefficients], lr=self._search.rate)
         path = torch.zeros(self._search.steps, size, device=self._device)
         scale = torch.zeros(size, device=self._device)
+        silent = torch.ones(size, dtype=torch.bool, device=self._device)  # units that have not answered yet
+        through = self._search.through_relu
         with torch.enable_grad():
             start = self._plain(self._pixels(coefficients).detach(), rows)[0]
             for step in range(self._search.steps):
                 adam.zero_grad()
                 pixels = self._pixels(coefficients)
                 seen = pixels if moves is None else moved(pixels, moves[step])
-                a = self._activation(seen, rows, opened=step < self._search.through_relu)
+                shut = torch.full_like(silent, step < through) | (silent & (through > 0))
+                a = self._activation(seen, rows, opened=shut)
+                silent &= a.detach() == 0
                 path[step] = a.detach()
                 scale = torch.maximum(scale, a.detach().abs())
                 loss = -a / torch.where(scale > 0, scale, 1)
@@ -304,10 +308,10 @@ class _Ascent:
             return np.stack(starts), None
         return np.stack(starts), torch.from_numpy(np.stack([m for m in moves if m is not None], 1)).to(self._device)
 
-    def _activation(self, pixels: Tensor, rows: Tensor, *, opened: bool = False) -> Tensor:
-        if not opened:
+    def _activation(self, pixels: Tensor, rows: Tensor, *, opened: Tensor | None = None) -> Tensor:
+        if opened is None or not opened.any():
             return self._aim.of(self._view(pixels), rows).float()
-        with OpenRectifiers():
+        with OpenRectifiers(opened):
             return self._aim.of(self._view(pixels), rows).float()
 
     def _plain(self, pixels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ def plot(result: UnitImages, *, ax: object = None, most: int = _MOST) -> Figure:
     units = sorted(result.units)[:most]
     rows, columns = _frame.grid(len(units), most=min(8, max(4, round(len(units) ** 0.5))))
     height = _frame.map_height(result.input_size[1:], 1.5)
-    figure = _frame.new_figure(max(4.0, 1.5 * columns + 0.4), (height + 0.45) * rows + 1.0)
+    figure = _frame.new_figure(max(4.0, 1.5 * columns + 0.4), (height + 0.3) * rows + 0.7)
     panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
     for axes in panels:
         axes.set_axis_off()
