@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .engine.pixels import NormalizedModel
     from .features.approximation_curve import approximation_curve
     from .features.maximize import maximize
+    from .features.top_patches import top_patches
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
     from .inputs.component_curves import component_curves, split_components
@@ -87,6 +88,7 @@ _HOMES = {
     "approximation_curve": ".features.approximation_curve",
     # what units look for
     "maximize": ".features.maximize",
+    "top_patches": ".features.top_patches",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -146,6 +148,7 @@ __all__ = [
     "singular_values",
     "spectral_norm",
     "split_components",
+    "top_patches",
     "training",
 ]
 

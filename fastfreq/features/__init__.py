@@ -3,5 +3,6 @@
 from .approximation_curve import approximation_curve
 from .image_search import ImageSearch
 from .maximize import maximize
+from .top_patches import top_patches
 
-__all__ = ["ImageSearch", "approximation_curve", "maximize"]
+__all__ = ["ImageSearch", "approximation_curve", "maximize", "top_patches"]

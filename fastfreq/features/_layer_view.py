@@ -110,6 +110,11 @@ class LayerView:
             hook.remove()
         return self._tensor(found[0], len(pixels))
 
+    @property
+    def stride(self) -> float:
+        """Pixels from one place of its maps to the next."""
+        return min(n / m for n, m in zip(self._shape[1:], self.maps(self.sample).shape[2:], strict=True))
+
     def maps(self, output: Tensor) -> Tensor:
         """(n, units, rows, columns) of the layer's output; rows without places are maps of one place."""
         if output.ndim == 2:

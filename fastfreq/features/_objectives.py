@@ -21,11 +21,13 @@ class Objective:
         name: for the result.
         count: units of a layer's output.
         of: (output, (n,) units) -> (n,).
+        stride: pixels from one place to the next where one of them is raised, None where all are.
     """
 
     name: str
     count: Callable[[Tensor], int]
     of: Callable[[Tensor, Tensor], Tensor]
+    stride: float | None = None
 
 
 def objective_of(view: LayerView, objective: str | int) -> Objective:
@@ -46,7 +48,9 @@ def objective_of(view: LayerView, objective: str | int) -> Objective:
                 return mine.mean(dim=(1, 2))
             return mine[:, mine.shape[1] // 2, mine.shape[2] // 2]
 
-        return Objective(str(objective), lambda output: view.maps(output).shape[1], of_maps)
+        places = view.maps(view.sample).shape[2:]
+        stride = view.stride if objective == "center" and min(places) > 1 else None
+        return Objective(str(objective), lambda output: view.maps(output).shape[1], of_maps, stride)
     token = 0 if objective == "cls" else objective
     if isinstance(token, str):
         raise ValueError(f"expected `objective` of 'channel', 'center', 'cls' or a token's index, got {objective!r}")

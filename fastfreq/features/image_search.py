@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float64]
 
 # covariance of red, green and blue in [0, 1], of 1,000 photographs of ImageNet, one a class, at a quarter of their size
 NATURAL_COLOURS = ((0.0703, 0.0616, 0.0565), (0.0616, 0.0674, 0.0642), (0.0565, 0.0642, 0.0745))
+_JITTER = 1 / 16
 _START = 0.01  # standard deviation of the coefficients at the start
 _BOUND = 80.0  # B of Mahendran and Vedaldi, of pixels from 0 to 255 less 127.5
 _VARIATION = _BOUND / 6.5  # V
@@ -32,7 +33,8 @@ class ImageSearch:
         steps: of Adam.
         rate: of Adam.
         decay: of the weights of coefficients over frequency: 1 as in natural images, 0 for none.
-        jitter: largest shift at each step, as a share of the shorter side.
+        jitter: largest shift at each step, as a share of the shorter side; None for 1/16, and where one place of a
+            layer is raised for a quarter of the layer's stride, as in the paper.
         scale: largest change of size, 0.1 for factors from 1 / 1.1 to 1.1.
         rotation: largest, in degrees.
         total_variation: weight of R_TV = mean (dx^2 + dy^2) / V^2, V = B / 6.5, of pixels from 0 to 255.
@@ -48,7 +50,7 @@ class ImageSearch:
     steps: int = 256
     rate: float = 0.05
     decay: float = 1.0
-    jitter: float = 1 / 16
+    jitter: float | None = None
     scale: float = 0.1
     rotation: float = 10.0
     total_variation: float = 0.0
@@ -60,16 +62,25 @@ class ImageSearch:
     def __post_init__(self) -> None:
         for name in ("steps", "through_relu"):
             object.__setattr__(self, name, numbers.as_int(name, getattr(self, name)))
-        for name in ("rate", "decay", "jitter", "scale", "rotation", "total_variation", "alpha_norm", "alpha"):
+        for name in (
+            "rate",
+            "decay",
+            *(("jitter",) if self.jitter is not None else ()),
+            "scale",
+            "rotation",
+            "total_variation",
+            "alpha_norm",
+            "alpha",
+        ):
             object.__setattr__(self, name, numbers.as_float(name, getattr(self, name)))
             if getattr(self, name) < 0:
                 raise ValueError(f"expected `{name}` of at least 0, got {getattr(self, name):g}")
         if self.steps < 1 or self.through_relu < 0:
             raise ValueError(f"expected at least one of `steps`, got {self.steps}; and `through_relu` from 0")
-        if self.rate == 0 or self.alpha < 1 or self.jitter > 0.5 or self.rotation > 180:
+        if self.rate == 0 or self.alpha < 1 or (self.jitter or 0) > 0.5 or self.rotation > 180:
             raise ValueError(
                 f"expected a positive `rate`, `alpha` from 1, `jitter` to 0.5 and `rotation` to 180, got "
-                f"{self.rate:g}, {self.alpha:g}, {self.jitter:g} and {self.rotation:g}"
+                f"{self.rate:g}, {self.alpha:g}, {self.jitter} and {self.rotation:g}"
             )
         if self.colours is not None:
             rows = np.asarray(self.colours, dtype=np.float64)
@@ -139,14 +150,15 @@ def draw_moves(
     search: ImageSearch, shape: tuple[int, int, int], generator: np.random.Generator
 ) -> NDArray[np.float32] | None:
     """(steps, 2, 3) affine maps of `torch.nn.functional.affine_grid`, one a step; None where images stay."""
-    if not (search.jitter or search.scale or search.rotation):
+    jitter = _JITTER if search.jitter is None else search.jitter
+    if not (jitter or search.scale or search.rotation):
         return None
     _, h, w = shape
     drawn = generator.uniform(-1, 1, (search.steps, 4))
     angle = drawn[:, 0] * math.radians(search.rotation)
     size = (1 + search.scale) ** drawn[:, 1]
     cosine, sine = size * np.cos(angle), size * np.sin(angle)
-    shift = 2 * drawn[:, 2:] * search.jitter * min(h, w)
+    shift = 2 * drawn[:, 2:] * jitter * min(h, w)
     moves = [[cosine, -sine * h / w, shift[:, 1] / w], [sine * w / h, cosine, shift[:, 0] / h]]
     return np.array(moves, dtype=np.float32).transpose(2, 0, 1)
 

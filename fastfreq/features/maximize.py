@@ -175,6 +175,8 @@ def maximize(
         network = Network(model, precision="fp32", channels_last=False, device=_device(device))
         view = LayerView(network, layer, shape)
         aim = objective_of(view, objective)
+        if search.jitter is None and aim.stride is not None:
+            search = dataclasses.replace(search, jitter=min(0.5, aim.stride / 4 / min(shape[1:])))
         asked = _units(units, aim.count(view.sample), layer)
         size = _rows(shape, network.device) if batch_size is None else numbers.as_int("batch_size", batch_size)
         if size < 1:

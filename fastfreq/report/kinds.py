@@ -18,6 +18,7 @@ TITLES = {
     "image_spectrum": "What images hold",
     "approximation_curve": "In few numbers",
     "maximize": "What units look for",
+    "top_patches": "What units find",
     "difference_spectrum": "What a corruption changes",
     "singular_values": "Singular values",
     "layer_singular_values": "Singular values of one layer",
@@ -131,6 +132,12 @@ it in photographs; look at both. A unit is called dead where no change of any pi
 and turned at every step, so that what is found does not hang on single pixels. Mahendran and Vedaldi, "Visualizing Deep
 Convolutional Neural Networks Using Natural Pre-images", IJCV 2016; Olah, Mordvintsev and Schubert, "Feature
 Visualization", Distill 2017.</p>
+""",
+    "top_patches": """
+<p>Real images, and of each the patch that a unit sees at the place where it answers most; the best of all images comes
+first. Without the images at hand the curve shows how fast answers fall from one image to the next: steep curves are
+units that answer to few images. Patches show what raises a unit in photographs, pictures made by maximisation what
+raises it most of all; where both agree, trust them.</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;

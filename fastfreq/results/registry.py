@@ -41,6 +41,7 @@ KINDS = (
     Kind("image_spectrum", "fastfreq.inputs.image_spectrum", ("image_spectrum",)),
     Kind("approximation_curve", "fastfreq.features.approximation_curve"),
     Kind("maximize", "fastfreq.features.maximize"),
+    Kind("top_patches", "fastfreq.features.top_patches"),
     Kind("difference_spectrum", "fastfreq.inputs.difference_spectrum"),
     Kind("adversarial_spectrum", "fastfreq.inputs.adversarial_spectrum"),
     Kind("singular_values", "fastfreq.layers.singular_values", ("model_spectrum",)),

@@ -292,6 +292,18 @@ TABLE = (
         },
     ),
     Row(
+        "top_patches",
+        arguments={"layer": "body", "units": (0, 3, 5)},
+        others={"layer": {"layer": "norm"}, "units": {"units": (0, 3)}},
+        one_axes=True,
+        words=("--layer", "body", "--units", "0", "3", "5"),
+        cannot={
+            **_NO_FUNCTIONS,
+            "labels": "takes no notice of labels",
+            "compile": "compiled networks may skip the hook that reads the layer",
+        },
+    ),
+    Row(
         "difference_spectrum",
         arguments={"corruption": darker},
         others={
