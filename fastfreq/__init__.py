@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data import load_data, load_images
     from .engine.pixels import NormalizedModel
     from .features.approximation_curve import approximation_curve
+    from .features.invert import invert
     from .features.maximize import maximize
     from .features.top_patches import top_patches
     from .inputs.adversarial_spectrum import adversarial_spectrum
@@ -89,6 +90,8 @@ _HOMES = {
     # what units look for
     "maximize": ".features.maximize",
     "top_patches": ".features.top_patches",
+    # what layers keep of an image
+    "invert": ".features.invert",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -134,6 +137,7 @@ __all__ = [
     "gradient_heatmap",
     "heatmap",
     "image_spectrum",
+    "invert",
     "kernels",
     "layers",
     "lipschitz_bound",

@@ -33,6 +33,7 @@ VERBS = {
     "approximation-curve": "how few numbers of a Fourier, wavelet or curvelet frame give images again",
     "maximize": "images made to raise units of a layer: what they look for",
     "top-patches": "patches of real images that raise units of a layer most",
+    "invert": "images made again from the code of a layer, with the error by depth; caricatures",
     "singular-values": "singular values of every convolution, frequency by frequency",
     "bottleneck": "which frequencies and channels each layer keeps",
     "downsampling": "where layers could work on a coarser grid, with the accuracy that costs",

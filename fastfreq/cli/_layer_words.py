@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections import Counter
 from typing import Any
 
+from . import _arguments
 from ._measure import Measure, Subject
 from ._refusals import RefusedError
 
@@ -51,12 +53,12 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
 
 
-def search(options: argparse.Namespace, **default: Any) -> Any:
-    """What `add_search` declared, in place of `default`."""
+def search(options: argparse.Namespace, default: Any = None) -> Any:
+    """What `add_search` declared, in place of what `default` has."""
     from fastfreq.features import ImageSearch
 
-    given = {name: getattr(options, name) for name in ("steps", *_SEARCH) if getattr(options, name) is not None}
-    return ImageSearch(**{**default, **given})
+    given = _arguments.given(options, "steps", *_SEARCH)
+    return dataclasses.replace(ImageSearch() if default is None else default, **given)
 
 
 def left_out(result: Any) -> list[str]:

@@ -2,7 +2,8 @@
 
 from .approximation_curve import approximation_curve
 from .image_search import ImageSearch
+from .invert import caricature, invert
 from .maximize import maximize
 from .top_patches import top_patches
 
-__all__ = ["ImageSearch", "approximation_curve", "maximize", "top_patches"]
+__all__ = ["ImageSearch", "approximation_curve", "caricature", "invert", "maximize", "top_patches"]

@@ -135,6 +135,15 @@ class FourierImages:
         c, h, w = self._shape
         return generator.standard_normal((c, h, w // 2 + 1, 2), dtype=np.float32) * np.float32(_START)
 
+    def coefficients(self, images: Tensor) -> Tensor:
+        """(n, c, h, w // 2 + 1, 2) of given pixels, first held between 0.01 and 0.99."""
+        independent = torch.logit(images.double().clamp(0.01, 0.99))
+        if self._shape[0] > 1:
+            back = torch.linalg.inv(self._mixing.double())
+            independent = torch.einsum("ij,njhw->nihw", back, independent)
+        spectrum = torch.fft.rfft2(independent, norm="ortho") / self._weight
+        return torch.view_as_real(spectrum).float()
+
     def __call__(self, coefficients: Tensor) -> Tensor:
         """Pixels."""
         weighted = torch.view_as_complex(coefficients) * self._weight

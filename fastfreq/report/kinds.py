@@ -19,6 +19,7 @@ TITLES = {
     "approximation_curve": "In few numbers",
     "maximize": "What units look for",
     "top_patches": "What units find",
+    "invert": "What layers keep of an image",
     "difference_spectrum": "What a corruption changes",
     "singular_values": "Singular values",
     "layer_singular_values": "Singular values of one layer",
@@ -138,6 +139,15 @@ Visualization", Distill 2017.</p>
 first. Without the images at hand the curve shows how fast answers fall from one image to the next: steep curves are
 units that answer to few images. Patches show what raises a unit in photographs, pictures made by maximisation what
 raises it most of all; where both agree, trust them.</p>
+""",
+    "invert": """
+<p>A layer turns an image into a code. Here another image was searched for, from noise, whose code is the same. What
+comes back is what the layer keeps; what comes back wrong, a color, a place, a texture, is what it no longer tells
+apart. First layers give the image again, deep ones its parts somewhere. A caricature starts at the image and gets more
+of whatever the layer sees in it.</p>
+<p class="small">An error may also be the search's: compare the error of the code, which is small where the search
+succeeded. Mahendran and Vedaldi, "Visualizing Deep Convolutional Neural Networks Using Natural Pre-images", IJCV
+2016.</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;

@@ -42,6 +42,7 @@ KINDS = (
     Kind("approximation_curve", "fastfreq.features.approximation_curve"),
     Kind("maximize", "fastfreq.features.maximize"),
     Kind("top_patches", "fastfreq.features.top_patches"),
+    Kind("invert", "fastfreq.features.invert"),
     Kind("difference_spectrum", "fastfreq.inputs.difference_spectrum"),
     Kind("adversarial_spectrum", "fastfreq.inputs.adversarial_spectrum"),
     Kind("singular_values", "fastfreq.layers.singular_values", ("model_spectrum",)),

@@ -58,6 +58,8 @@ class Row:
             return self.function(model, **given)
         if self.name == "bottleneck":
             return self.function(model, images=images, **given)
+        if self.name == "invert":
+            return self.function(model, given.pop("layers"), images, **given)
         if labels is None or "labels" in self.cannot:
             return self.function(model, images, **given)
         return self.function(model, images, labels, **given)
@@ -301,6 +303,24 @@ TABLE = (
             **_NO_FUNCTIONS,
             "labels": "takes no notice of labels",
             "compile": "compiled networks may skip the hook that reads the layer",
+        },
+    ),
+    Row(
+        "invert",
+        arguments={"layers": ("stem", "body"), "search": ImageSearch(steps=3)},
+        others={
+            "layers": {"layers": ("stem", "norm")},
+            "objective": {"objective": "caricature"},
+            "search": {"search": ImageSearch(steps=2)},
+            "seed": {"seed": 1},
+        },
+        words=("--layers", "stem", "body", "--steps", "2"),
+        cannot={
+            **_NO_FUNCTIONS,
+            "labels": "takes no notice of labels",
+            **dict.fromkeys(
+                ("precision", "fold_batch_norm", "compile"), "takes gradients through the network as it is"
+            ),
         },
     ),
     Row(
