@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timed", nargs="*", default=[], metavar="LAYER", help="layers whose cost is measured")
+    parser.add_argument("--name", default="mahendran2016_maximisation", help="of the JSON file")
     parser.add_argument("--out", type=Path, default=Path("mahendran2016"))
     options = parser.parse_args()
     net = ff.load_model(options.model, weights=options.weights).model
@@ -169,8 +170,9 @@ def main() -> None:
         names = ("above", "above after a shift of 4 pixels")
         text[f"all, {objective}"] = {"units": total, **{name: sum(mine[name] for mine in found) for name in names}}
     timed = [(layer, side, rows) for layer in options.timed for side, rows in ((128, 3), (128, 8), (224, 1))]
-    text["cost"] = [cost(model, layer, side, rows) for layer, side, rows in timed]
-    store.write_text(options.out / "mahendran2016_maximisation.json", json.dumps(text, indent=2) + "\n")
+    if timed:
+        text["cost"] = [cost(model, layer, side, rows) for layer, side, rows in timed]
+    store.write_text(options.out / f"{options.name}.json", json.dumps(text, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ FloatArray = NDArray[np.float64]
 Objective = Literal["code", "caricature"]
 
 # the image itself is wanted, where it is: nothing is moved
-INVERSION = ImageSearch(jitter=0, scale=0, rotation=0, total_variation=1e-3)
+INVERSION = ImageSearch(jitter=0, scale=0, rotation=0, total_variation=1e-2)
 CARICATURE = ImageSearch(steps=64, rate=0.02)
 
 
