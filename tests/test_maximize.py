@@ -262,6 +262,18 @@ class Twice(nn.Module):
         return self.part(self.part(x)).mean(dim=(2, 3))
 
 
+class Deaf(nn.Module):
+    """Takes no gradients."""
+
+    def __init__(self, *sizes: int):
+        super().__init__()
+        self.part = nn.Conv2d(*sizes)
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.part(x).mean(dim=(2, 3))
+
+
 def test_what_is_wrong_is_refused():
     net = nn.Sequential()
     net.add_module("layer1", nn.Conv2d(3, 4, 3))
@@ -291,5 +303,10 @@ def test_what_is_wrong_is_refused():
     net.layer1.weight.data[:] = torch.nan
     with pytest.raises(FloatingPointError, match="unit 0 of layer 'layer2'"):
         ff.maximize(net, "layer2", **call)
+    with pytest.raises(ValueError, match="to have gradients with respect to pixels"):
+        ff.maximize(Deaf(3, 2, 1).eval(), "part", **call)
+    with pytest.warns(UserWarning, match="another one is beside it"):
+        norm = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)).eval()
+        ff.maximize(norm, "1", **call)
     with pytest.raises(ValueError, match="expected `scale` of at least 0"):
         ImageSearch(scale=-1)

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,8 @@ from fastfreq.features import ImageSearch
 from fastfreq.features.image_search import high_frequency_share
 from fastfreq.features.maximize import UnitImages
 from fastfreq.results import store
+
+COSTS = ((128, 3), (128, 8), (224, 1))  # (side, rows) of the batches whose cost is measured
 
 
 def best_of_images(model: nn.Module, layers: list[str], data: ff.data.ImageData) -> tuple[dict[str, dict], list[float]]:
@@ -97,18 +101,18 @@ def cost(model: nn.Module, layer: str, side: int, rows: int) -> dict[str, object
     batch, units, size = torch.rand(rows, 3, side, side), range(rows), (3, side, side)
     model.requires_grad_(False)
     ratios, steps, passes = [], [], []
-    for _ in range(5):
+    for _ in range(3):
         taken = []
-        for length in (2, 8):
+        for length in (2, 6):
             start = time.process_time()
             search = ImageSearch(steps=length, through_relu=0)
             ff.maximize(model, layer, units, input_size=size, search=search, batch_size=rows)
             taken.append(time.process_time() - start)
         start = time.process_time()
-        for _ in range(6):
+        for _ in range(4):
             bare_step(model, layer, batch)
-        passes.append((time.process_time() - start) / 6)
-        steps.append((taken[1] - taken[0]) / 6)
+        passes.append((time.process_time() - start) / 4)
+        steps.append((taken[1] - taken[0]) / 4)
         ratios.append(steps[-1] / passes[-1])
     return {
         "layer": layer,
@@ -144,35 +148,38 @@ def main() -> None:
     sides = Preprocessing((options.side, options.side), round(options.side * 256 / 224))
     data = ff.load_images(options.data, preprocessing=sides, limit=options.limit, batch_size=50)
     best, shares = best_of_images(model, options.layers, data)
-    search, rng = ImageSearch(steps=options.steps), np.random.default_rng(options.seed)
-    text: dict[str, object] = {
-        "images": len(shares),
-        "median share of high frequencies of the images": round(float(np.median(shares)), 4),
-        "side": options.side,
-        "steps": options.steps,
-        "seed": options.seed,
+    search = ImageSearch(steps=options.steps)
+    rng, counts = np.random.default_rng(options.seed), {layer: len(best[layer]["channel"]) for layer in options.layers}
+    sampled = {
+        layer: sorted(rng.choice(count, min(options.units, count), replace=False).tolist())
+        for layer, count in counts.items()
     }
-    every: dict[str, list[dict]] = {}
-    for layer in options.layers:
-        count = len(best[layer]["channel"])
-        units = sorted(rng.choice(count, min(options.units, count), replace=False).tolist())
-        for objective in options.objectives:
-            found = ff.maximize(
-                model, layer, units, input_size=(3, options.side, options.side), objective=objective, search=search,
-                seed=options.seed, progress=True,
-            )  # fmt: skip
-            text[f"{layer}, {objective}"] = mine = figures(found, best[layer][objective])
-            every.setdefault(objective, []).append(mine)
-            print(layer, objective, mine, flush=True)
-            plots.save_png(found.plot(), options.out / f"{layer}_{objective}.png")
-    for objective, found in every.items():
-        total = sum(len(mine["units"]) for mine in found)
+    path = options.out / f"{options.name}.json"
+    text: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    settings = {"images": len(shares), "side": options.side, "steps": options.steps, "seed": options.seed}
+    if {key: text.get(key) for key in settings} != settings:  # those of another request; else what is there is kept
+        text = {**settings, "median share of high frequencies of the images": round(float(np.median(shares)), 4)}
+    for layer, objective in itertools.product(options.layers, options.objectives):
+        units = sampled[layer]
+        if text.get(f"{layer}, {objective}", {}).get("units") == units:
+            continue
+        found = ff.maximize(
+            model, layer, units, input_size=(3, options.side, options.side), objective=objective, search=search,
+            seed=options.seed, progress=True,
+        )  # fmt: skip
+        text[f"{layer}, {objective}"] = figures(found, best[layer][objective])
+        print(layer, objective, text[f"{layer}, {objective}"], flush=True)
+        plots.save_png(found.plot(), options.out / f"{layer}_{objective}.png")
+        store.write_text(path, json.dumps(text, indent=2) + "\n")
+    for objective in options.objectives:
+        every = [text[f"{layer}, {objective}"] for layer in options.layers]
         names = ("above", "above after a shift of 4 pixels")
-        text[f"all, {objective}"] = {"units": total, **{name: sum(mine[name] for mine in found) for name in names}}
-    timed = [(layer, side, rows) for layer in options.timed for side, rows in ((128, 3), (128, 8), (224, 1))]
+        total = {name: sum(mine[name] for mine in every) for name in names}
+        text[f"all, {objective}"] = {"units": sum(len(mine["units"]) for mine in every), **total}
+    timed = [(layer, side, rows) for layer in options.timed for side, rows in COSTS]
     if timed:
         text["cost"] = [cost(model, layer, side, rows) for layer, side, rows in timed]
-    store.write_text(options.out / f"{options.name}.json", json.dumps(text, indent=2) + "\n")
+    store.write_text(path, json.dumps(text, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def _device(device: torch.device | str | None) -> torch.device | None:
 def _units(units: Sequence[int] | None, count: int, layer: str) -> list[int]:
     if units is None:
         return list(range(count))
-    asked = [numbers.as_int("units", unit) for unit in ([units] if isinstance(units, int) else units)]
+    asked = [numbers.as_int("units", unit) for unit in ([units] if np.ndim(units) == 0 else units)]
     wrong = [unit for unit in asked if not 0 <= unit < count]
     if wrong or not asked or len(set(asked)) < len(asked):
         what = f"{wrong[0]} out of range" if wrong else "none" if not asked else "one twice"
@@ -245,10 +245,11 @@ def identity_of(network: Network, view: LayerView, shape: tuple[int, int, int]) 
     for values in (network.mean, network.std):
         if values is not None and len(values) != shape[0]:
             raise ValueError(f"expected images of the {len(values)} channels of the normalisation, got {shape[0]}")
-    noise = streams.generator("probes", 0).random((2, *shape), dtype=np.float32)
+    noise = torch.from_numpy(streams.generator("probes", 0).random((3, *shape), dtype=np.float32)).to(network.device)
     with torch.no_grad():
-        first, second = (view(torch.from_numpy(noise).to(network.device)).flatten(1) for _ in range(2))
-    warn_if_unsteady(network.name, first, second, stacklevel=4)
+        first, second, beside = (view(noise[rows]).flatten(1) for rows in ([0, 1], [0, 1], [0, 2]))
+    if not warn_if_unsteady(network.name, first, second, stacklevel=4):
+        network.warn_if_not_alone(first[0].float().cpu().numpy(), beside[0].float().cpu().numpy())
     spread = np.linspace(0, first.shape[1] - 1, min(_PROBED, first.shape[1])).round().astype(int)
     mean, std = (None if t is None else tuple(t.tolist()) for t in (network.mean, network.std))
     return Identity(network.weights, mean, std, ("precision=fp32",), first[:, spread].float().cpu().numpy())
@@ -321,6 +322,11 @@ class _Ascent:
         pixels = pixels.requires_grad_()
         with torch.enable_grad():
             a = self._activation(pixels, rows)
+            if not a.requires_grad:
+                raise ValueError(
+                    f"expected layer {self._view.name!r} to have gradients with respect to pixels, it has none: does "
+                    f"the model run under no_grad, or round what it takes?"
+                )
             (gradient,) = torch.autograd.grad(a.sum(), pixels)
         return a.detach(), (gradient == 0).flatten(1).all(dim=1)
 
