@@ -84,6 +84,21 @@ def test_flat_images_and_silent_codes_have_no_error():
     assert np.isfinite(found.images).all()
 
 
+def test_the_command_line_says_the_defaults():
+    from fastfreq.cli import invert as inverting
+    from fastfreq.cli import maximize as maximizing
+    from fastfreq.features.invert import CARICATURE, INVERSION
+
+    for name, said in maximizing.DEFAULTS.items():
+        own = getattr(ImageSearch(), name)
+        assert said.startswith("1/16" if own is None else f"{own:g}")
+    for name, said in inverting.DEFAULTS.items():
+        code, _, other = said.partition(", for a caricature ")
+        assert code == f"{getattr(INVERSION, name):g}"
+        own = getattr(CARICATURE, name)
+        assert (other or code) == ("1/16" if own is None else f"{own:g}")
+
+
 def test_what_is_wrong_is_refused():
     model, images = net(), pictures()
     with pytest.raises(KeyError, match="expected a layer named as in"):

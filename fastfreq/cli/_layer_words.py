@@ -37,6 +37,7 @@ def tensors(subject: Subject) -> tuple[Any, Any]:
 
 
 _SEARCH = {
+    "steps": "of the search",
     "rate": "of Adam",
     "jitter": "largest shift at each step, as a share of the shorter side",
     "scale": "largest change of size at each step",
@@ -46,18 +47,18 @@ _SEARCH = {
 }
 
 
-def add_search(parser: argparse.ArgumentParser) -> None:
-    """How an image is searched for; words that are left out leave the function's own."""
-    parser.add_argument("--steps", type=int, metavar="N", help="of the search")
+def add_search(parser: argparse.ArgumentParser, defaults: dict[str, str]) -> None:
+    """How an image is searched for; words that are left out leave the function's own, which `defaults` says."""
     for name, text in _SEARCH.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
+        kind = {"type": _arguments.positive, "metavar": "N"} if name == "steps" else {"type": float, "metavar": "X"}
+        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{text}; default: {defaults[name]}", **kind)
 
 
 def search(options: argparse.Namespace, default: Any = None) -> Any:
     """What `add_search` declared, in place of what `default` has."""
     from fastfreq.features import ImageSearch
 
-    given = _arguments.given(options, "steps", *_SEARCH)
+    given = _arguments.given(options, *_SEARCH)
     return dataclasses.replace(ImageSearch() if default is None else default, **given)
 
 

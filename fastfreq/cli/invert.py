@@ -8,6 +8,16 @@ from typing import Any
 from . import _arguments, _layer_words
 from ._measure import Measure, Subject
 
+DEFAULTS = {
+    "steps": "256, for a caricature 64",
+    "rate": "0.05, for a caricature 0.02",
+    "jitter": "0, for a caricature 1/16",
+    "scale": "0, for a caricature 0.1",
+    "rotation": "0, for a caricature 10",
+    "total_variation": "0.01, for a caricature 0",
+    "alpha_norm": "0",
+}
+
 
 class _Invert(Measure):
     kind, run_words = "invert", ("shard", "checkpoint", "device")
@@ -15,7 +25,7 @@ class _Invert(Measure):
     def add(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--layers", nargs="+", required=True, metavar="NAME", help="needed: in the order of depth")
         parser.add_argument("--caricature", action="store_true", help="raise what a layer sees, from the image itself")
-        _layer_words.add_search(parser)
+        _layer_words.add_search(parser, DEFAULTS)
         _arguments.add_seed(parser, "starts and moves")
 
     def arguments(self, options: argparse.Namespace, subject: Subject) -> dict[str, Any]:

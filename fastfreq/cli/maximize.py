@@ -8,6 +8,16 @@ from typing import Any
 from . import _arguments, _layer_words
 from ._measure import Subject
 
+DEFAULTS = {
+    "steps": "256",
+    "rate": "0.05",
+    "jitter": "1/16, or with --objective center a quarter of the layer's stride",
+    "scale": "0.1",
+    "rotation": "10",
+    "total_variation": "0",
+    "alpha_norm": "0",
+}
+
 
 class _Maximize(_layer_words.LayerVerb):
     kind, data, run_words = "maximize", "", ("batch_size", "device")
@@ -22,7 +32,8 @@ class _Maximize(_layer_words.LayerVerb):
             help="channel, center, cls, or the index of a token; default: channel",
         )
         _arguments.add_input_size(parser)
-        _layer_words.add_search(parser)
+        _arguments.add_normalisation(parser)
+        _layer_words.add_search(parser, DEFAULTS)
         _arguments.add_seed(parser, "starts and moves")
 
     def arguments(self, options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
