@@ -310,3 +310,24 @@ def test_what_is_wrong_is_refused():
         ff.maximize(norm, "1", **call)
     with pytest.raises(ValueError, match="expected `scale` of at least 0"):
         ImageSearch(scale=-1)
+
+
+# ---------------------------------------------------------------- a real network
+@pytest.mark.slow
+def test_real_units_are_raised_above_real_images(shared_data, tmp_path):
+    factory = "\ndef resnet20():\n    return CifarResNet(3)\n"
+    (tmp_path / "nets.py").write_text((shared_data / "cifar_nets.py").read_text() + factory)
+    weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
+    net = ff.load_model(f"{tmp_path / 'nets.py'}:resnet20", weights=weights).model
+    model = ff.NormalizedModel(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).eval()
+    images = np.load(shared_data / "cifar10" / "cifar10_subset.npz")
+    pixels = torch.from_numpy(images[next(k for k in images.files if "test" in k and images[k].ndim == 4)][:300])
+    seen = []
+    hook = net.layer2.register_forward_hook(lambda _m, _a, maps: seen.append(maps.mean(dim=(2, 3))))
+    with torch.no_grad():
+        model(pixels.permute(0, 3, 1, 2).float() / 255)
+    hook.remove()
+    best = seen[0].amax(dim=0).numpy()
+    found = ff.maximize(model, "layer2", input_size=(3, 32, 32), search=ImageSearch(steps=64))
+    shifted = np.array([found[unit].shifted for unit in range(len(best))])
+    assert (shifted > best).mean() >= 0.9 and not found.dead

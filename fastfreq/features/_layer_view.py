@@ -108,6 +108,8 @@ class LayerView:
             pass
         finally:
             hook.remove()
+        if not found:
+            raise ValueError(f"expected layer {self.name!r} to run for all images alike, for some it does not run")
         return self._tensor(found[0], len(pixels))
 
     @property

@@ -40,9 +40,8 @@ class ImageSearch:
         total_variation: weight of R_TV = mean (dx^2 + dy^2) / V^2, V = B / 6.5, of pixels from 0 to 255.
         alpha_norm: weight of R_alpha = mean (sum_c x_c^2)^(alpha / 2) / B^alpha, B = 80, of pixels less 127.5.
         alpha: its power.
-        through_relu: steps at the start in which gradients pass rectifiers that are shut, for images of which not one
-            rectifier of a layer lets any through; for units that are 0 since the start, until they
-            are not. 0 for never.
+        through_relu: steps at the start in which gradients pass ReLU and ReLU6 where they are shut, for images of which
+            not one of a layer lets any through; for units that are 0 since the start, until they are not. 0 for never.
         colours: (c, c) covariance of channels, in whose eigenvectors colours are searched for; None for that of
             natural images where there are three channels, and for channels by themselves elsewhere.
     """

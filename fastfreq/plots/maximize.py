@@ -38,7 +38,7 @@ def plot(result: UnitImages, *, ax: object = None, most: int = _MOST) -> Figure:
         said = "dead" if found.dead else f"{found.activation:.3g}"
         _pictures.show(axes, found.image, f"{unit}: {said}")
     width = 16 * columns
-    _frame.set_heading(figure, f"What units of {result.layer} look for, {result.objective}", width=width)
+    _frame.set_heading(figure, f"What units of {result.layer} look for ({result.objective})", width=width)
     grey = "" if result.input_size[0] == 3 else " Grey: the mean of channels."
     left = len(result.units) - len(units)
     rest = f" {left} more units are not drawn." if left else ""
