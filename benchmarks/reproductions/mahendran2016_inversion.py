@@ -45,7 +45,6 @@ def main() -> None:
     data = ff.load_images(options.data, preprocessing=sides, limit=options.limit)
     search = dataclasses.replace(INVERSION, steps=options.steps)
     found = ff.invert(model, options.layers, data, search=search, progress=True)
-    deeper = caricature(model, options.layers[1:], data, search=CARICATURE, progress=True)
     depth = np.arange(len(options.layers))
     ranks = [statistics.rank_correlation(depth, errors) for errors in found.pixel_errors.T]
     text = {
@@ -56,11 +55,14 @@ def main() -> None:
             row["layer"]: {key: round(row[key], 4) for key in ("code_error", "pixel_error")} for row in found.summary()
         },
         "rank correlation of pixel error and depth, by image": [round(float(rank), 3) for rank in ranks],
-        "median gain of caricatures": {row["layer"]: round(row["gain"], 3) for row in deeper.summary()},
     }
-    print(json.dumps(text, indent=2))
-    store.write_text(options.out / "mahendran2016_inversion.json", json.dumps(text, indent=2) + "\n")
+    path = options.out / "mahendran2016_inversion.json"
+    store.write_text(path, json.dumps(text, indent=2) + "\n")
     plots.save_png(found.plot(), options.out / "inversion.png")
+    deeper = caricature(model, options.layers[1:], data, search=CARICATURE, progress=True)
+    text["median gain of caricatures"] = {row["layer"]: round(row["gain"], 3) for row in deeper.summary()}
+    print(json.dumps(text, indent=2))
+    store.write_text(path, json.dumps(text, indent=2) + "\n")
     plots.save_png(deeper.plot(), options.out / "caricature.png")
 
 
