@@ -63,12 +63,13 @@ def figures(found: UnitImages, best: Tensor) -> dict[str, object]:
     units = sorted(found.units)
     wanted = best[units].double().numpy()
     shifted = np.array([found[unit].shifted for unit in units])
-    ratio = found.activations / np.where(wanted == 0, np.nan, wanted)
+    positive = wanted > 0  # before a rectifier the mean of every photograph may be below 0
+    ratio = found.activations[positive] / wanted[positive]
     return {
         "units": units,
         "above": int((found.activations > wanted).sum()),
         "above after a shift of 4 pixels": int(((shifted > wanted) & (found.activations > wanted)).sum()),
-        "median ratio to the best photograph": round(float(np.nanmedian(ratio)), 3),
+        "median ratio to the best photograph": round(float(np.median(ratio)), 3) if len(ratio) else None,
         "dead": found.dead,
         "median share of high frequencies": round(
             float(np.median([found[unit].high_frequency_share for unit in units])), 4
