@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from .features.filters import filters
     from .features.init_stem import init_stem
     from .features.invariance import invariance
+    from .features.invert import invert
+    from .features.maximize import maximize
     from .features.sparse_coding import sparse_coding
+    from .features.top_patches import top_patches
     from .features.wavelet_stem import wavelet_stem
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
@@ -95,6 +98,11 @@ _HOMES = {
     # what a model's filters look for
     "filters": ".features.filters",
     "sparse_coding": ".features.sparse_coding",
+    # what units look for
+    "maximize": ".features.maximize",
+    "top_patches": ".features.top_patches",
+    # what layers keep of an image
+    "invert": ".features.invert",
     # what a perturbation is
     "Convention": ".vocabulary.conventions",
     "CONVENTIONS": ".vocabulary.conventions",
@@ -143,6 +151,7 @@ __all__ = [
     "image_spectrum",
     "init_stem",
     "invariance",
+    "invert",
     "kernels",
     "layers",
     "lipschitz_bound",
@@ -151,12 +160,14 @@ __all__ = [
     "load_images",
     "load_model",
     "masks",
+    "maximize",
     "noise_curve",
     "post_averaging_curve",
     "singular_values",
     "sparse_coding",
     "spectral_norm",
     "split_components",
+    "top_patches",
     "training",
     "wavelet_stem",
 ]

@@ -41,6 +41,11 @@ VERBS = {
         ["--radii", "0.3", "--attack", "fgsm", "--eps", "0.1", "--directions", "2", "--no-original", *FAST],
         {"adaptive": False, "normalised": False},
     ),
+    "top-patches": (["--layer", "features.3", "--units", "0", "2", *FAST], {"layer": "features.3"}),
+    "invert": (
+        ["--layers", "features.3", "--caricature", "--steps", "2", "--limit", "2"],
+        {"layers": ("features.3",), "objective": "caricature"},
+    ),
     "bottleneck": (["--accuracy", "fast"], {}),
     "sparse-coding": (["--batch-size", "40"], {"input_size": (1, 8, 8)}),
     "downsampling": (["--energy", "0.5", "--strides", "2", "--rounds", "1", "--batch-size", "20"], {"energy": 0.5}),

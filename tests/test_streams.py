@@ -15,7 +15,7 @@ from fastfreq.vocabulary import streams
 PUBLISHED = {
     "heatmap": 0, "noise_curve": 1, "critical_band": 2, "pgd_start": 3, "augmentation": 4, "post_averaging": 5,
     "fourier_attack": 6, "corruptions": 7, "bootstrap": 8, "probes": 9, "training": 16, "features": 17,
-    "two_layer": 24, "frequency_order": 25,
+    "maximize": 18, "invert": 19, "two_layer": 24, "frequency_order": 25,
     "perturbation": 32, "training_data": 33,
 }  # fmt: skip
 
@@ -36,6 +36,10 @@ def test_generators_of_two_domains_or_seeds_share_nothing():
     for one, other in itertools.combinations(keys, 2):
         assert not np.intersect1d(drawn[one], drawn[other]).size
     np.testing.assert_array_equal(drawn[keys[0]], streams.generator(*keys[0]).integers(0, 2**63, 200))
+    items = [None, 0, 1, 2**40]  # of one seed
+    drawn = {item: streams.generator("maximize", 5, item=item).integers(0, 2**63, 200) for item in items}
+    for one, other in itertools.combinations(items, 2):
+        assert not np.intersect1d(drawn[one], drawn[other]).size
 
 
 DRAWING = {  # what draws from a kernel, by its domain; each call draws something

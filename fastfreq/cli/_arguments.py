@@ -60,8 +60,7 @@ def add_data(parser: Parser, *, required: bool = True, labels: bool = True, mode
     group.add_argument("--resize", type=positive, metavar="N", help=f"shorter side{of}, before the crop")
     group.add_argument("--crop", type=positive, metavar="N", help=f"side of the centre crop{of}")
     if model:
-        group.add_argument("--mean", type=float, nargs="+", metavar="M", help="normalise FILE.py models inside: mean")
-        group.add_argument("--std", type=float, nargs="+", metavar="S", help="... and standard deviation per channel")
+        add_normalisation(group)
     if labels and model:
         group.add_argument(
             "--labels",
@@ -69,6 +68,12 @@ def add_data(parser: Parser, *, required: bool = True, labels: bool = True, mode
             default="given",
             help="predicted: the model's own classes of the images stand in for labels; default: given",
         )
+
+
+def add_normalisation(group: Any) -> None:
+    """--mean and --std."""
+    group.add_argument("--mean", type=float, nargs="+", metavar="M", help="normalise FILE.py models inside: mean")
+    group.add_argument("--std", type=float, nargs="+", metavar="S", help="... and standard deviation per channel")
 
 
 def add_run(parser: Parser, names: Collection[str]) -> None:

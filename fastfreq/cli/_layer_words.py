@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections import Counter
 from typing import Any
 
+from . import _arguments
 from ._measure import Measure, Subject
 from ._refusals import RefusedError
 
@@ -32,6 +34,32 @@ def tensors(subject: Subject) -> tuple[Any, Any]:
     parts = [(x.float() / 255 if x.dtype == torch.uint8 else x.float(), y) for x, y in subject.data]
     images, labels = (torch.cat(each).to(subject.device) for each in zip(*parts, strict=True))
     return images, labels
+
+
+_SEARCH = {
+    "steps": "of the search",
+    "rate": "of Adam",
+    "jitter": "largest shift at each step, as a share of the shorter side",
+    "scale": "largest change of size at each step",
+    "rotation": "largest at each step, in degrees",
+    "total_variation": "weight of total variation",
+    "alpha_norm": "weight of the alpha-norm",
+}
+
+
+def add_search(parser: argparse.ArgumentParser, defaults: dict[str, str]) -> None:
+    """How an image is searched for; words that are left out leave the function's own, which `defaults` says."""
+    for name, text in _SEARCH.items():
+        kind = {"type": _arguments.positive, "metavar": "N"} if name == "steps" else {"type": float, "metavar": "X"}
+        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{text}; default: {defaults[name]}", **kind)
+
+
+def search(options: argparse.Namespace, default: Any = None) -> Any:
+    """What `add_search` declared, in place of what `default` has."""
+    from fastfreq.features import ImageSearch
+
+    given = _arguments.given(options, *_SEARCH)
+    return dataclasses.replace(ImageSearch() if default is None else default, **given)
 
 
 def left_out(result: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import warnings
@@ -147,8 +148,11 @@ class Network:
         """
         modules = dict(self.net.named_modules())
         if not name or name not in modules:
-            known = ", ".join(list(modules)[1:12])
-            raise KeyError(f"expected a layer named as in model.named_modules(), such as {known}; got {name!r}")
+            known = [key for key in modules if key]
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:11]
+            raise KeyError(
+                f"expected a layer named as in model.named_modules(), got {name!r}; did you mean {', '.join(close)}?"
+            )
         return modules[name]
 
     def __call__(self, batch: Tensor) -> Tensor:
@@ -185,13 +189,14 @@ class Network:
                 )
         first, second = self._probe(shape, [0, 1]), self._probe(shape, [0, 1])
         if not warn_if_unsteady(self.name, torch.from_numpy(first), torch.from_numpy(second), stacklevel=5):
-            self._warn_if_not_alone(first[0], self._probe(shape, [0, 2])[0])
+            self.warn_if_not_alone(first[0], self._probe(shape, [0, 2])[0])
         texts = tuple(f"{key}={value}" for key, value in numerics.items())
         mean, std = (None if t is None else tuple(t.tolist()) for t in (self.mean, self.std))
         functions = metrics.probed(named or {}, self._classes, self.device)
         return Identity(self.weights, mean, std, texts, first, functions)
 
-    def _warn_if_not_alone(self, logits: NDArray[np.float32], beside_another: NDArray[np.float32]) -> None:
+    def warn_if_not_alone(self, logits: NDArray[np.float32], beside_another: NDArray[np.float32]) -> None:
+        """Warn where outputs for an image differ by the image that is beside it in the batch."""
         scale = max(1e-6, float(np.abs(logits[np.isfinite(logits)]).max(initial=0)))
         if not np.allclose(logits, beside_another, rtol=0, atol=_ALONE * scale, equal_nan=True):
             warnings.warn(

@@ -18,6 +18,9 @@ TITLES = {
     "image_spectrum": "What images hold",
     "approximation_curve": "In few numbers",
     "invariance": "What stays when the image moves",
+    "maximize": "What units look for",
+    "top_patches": "What units find",
+    "invert": "What layers keep of an image",
     "difference_spectrum": "What a corruption changes",
     "filters": "What filters look for",
     "sparse_coding": "Layers as dictionaries",
@@ -148,6 +151,31 @@ activations say which and how much. That is certain to be the only such sum if t
 mutual coherence) and few are used around any place. Triangles say how few; dots and bars how many there are. In
 trained networks the dots lie far above the triangles: the theory explains the form of the layers, but does not vouch
 for the activations of these ones.</p>
+""",
+    "maximize": """
+<p>Each picture was made, not found: an image was changed step by step so that one unit of the network answers more and
+more strongly. Units of the first layers ask for stripes and blobs of one size and direction, later ones for textures,
+parts and whole patterns. The number is the unit's answer. Such a picture says what raises a unit most, not what raises
+it in photographs; look at both. A unit is called dead where no change of any pixel changes its answer.</p>
+<p class="small">Images are sums of waves, held to the spectrum and the colours of photographs, and are shifted, resized
+and turned at every step, so that what is found does not hang on single pixels. Mahendran and Vedaldi, "Visualizing Deep
+Convolutional Neural Networks Using Natural Pre-images", IJCV 2016; Olah, Mordvintsev and Schubert, "Feature
+Visualization", Distill 2017.</p>
+""",
+    "top_patches": """
+<p>Real images, and of each the patch that a unit sees at the place where it answers most; the best of all images comes
+first. Without the images at hand the curve shows how fast answers fall from one image to the next: steep curves are
+units that answer to few images. Patches show what raises a unit in photographs, pictures made by maximisation what
+raises it most of all; where both agree, trust them.</p>
+""",
+    "invert": """
+<p>A layer turns an image into a code. Here another image was searched for, from noise, whose code is the same. What
+comes back is what the layer keeps; what comes back wrong, a color, a place, a texture, is what it no longer tells
+apart. First layers give the image again, deep ones its parts somewhere. A caricature starts at the image and gets more
+of whatever the layer sees in it.</p>
+<p class="small">An error may also be the search's: compare the error of the code, which is small where the search
+succeeded. Mahendran and Vedaldi, "Visualizing Deep Convolutional Neural Networks Using Natural Pre-images", IJCV
+2016.</p>
 """,
     "image_spectrum": """
 <p>The mean amplitude of images at every frequency. Natural images fall as one over the radius to a power alpha near 1;

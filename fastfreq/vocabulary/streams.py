@@ -22,6 +22,8 @@ DOMAINS: Mapping[str, int] = MappingProxyType(
         "probes": 9,  # inputs and start vectors of the toolkit's own checks and iterations
         "training": 16,
         "features": 17,
+        "maximize": 18,  # where the image of a unit starts, and how it is moved
+        "invert": 19,
         "two_layer": 24,  # parameters of the networks of the linear frequency principle
         "frequency_order": 25,  # weights of the networks of the frequency principle
         "perturbation": 32,  # directions in the space of a network's parameters
@@ -41,11 +43,13 @@ def domain(name: str) -> int:
     return DOMAINS[name]
 
 
-def generator(name: str, seed: int) -> np.random.Generator:
-    """NumPy's generator for what has no kernel, keyed by (domain, seed) and by nothing else.
+def generator(name: str, seed: int, *, item: int | None = None) -> np.random.Generator:
+    """NumPy's generator for what has no kernel, keyed by (domain, seed, item) and by nothing else.
 
     Args:
         name: of the domain.
         seed: from 0.
+        item: from 0, what of many the numbers are for; None where there is but one.
     """
-    return np.random.default_rng(np.random.SeedSequence((domain(name), seed)))
+    spawned = () if item is None else (item,)
+    return np.random.default_rng(np.random.SeedSequence((domain(name), seed), spawn_key=spawned))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import fastfreq as ff
+from fastfreq.features import ImageSearch
 from tests.contract import subjects
 
 Settings = Mapping[str, Any]
@@ -57,6 +58,8 @@ class Row:
             return self.function(model, **given)
         if self.name == "bottleneck":
             return self.function(model, images=images, **given)
+        if self.name == "invert":
+            return self.function(model, given.pop("layers"), images, **given)
         if labels is None or "labels" in self.cannot:
             return self.function(model, images, **given)
         return self.function(model, images, labels, **given)
@@ -283,6 +286,54 @@ TABLE = (
         },
         words=("--layers", "body", "--amounts", "0.5", "2"),
         cannot={**_NO_FUNCTIONS, "labels": "takes no labels", "compile": "layers are read by hooks"},
+    ),
+    Row(
+        "maximize",
+        arguments={"layer": "body", "input_size": subjects.SHAPE, "search": ImageSearch(steps=3)},
+        others={
+            "layer": {"layer": "stem"},
+            "input_size": {"input_size": (3, 9, 14)},
+            "objective": {"objective": "center"},
+            "search": {"search": ImageSearch(steps=2)},
+            "seed": {"seed": 1},
+        },
+        shards=({"units": (0, 2)}, {"units": (1,)}, {"units": tuple(range(3, 16))}),
+        words=("--layer", "body", "--input-size", "3", "11", "14", "--steps", "2"),
+        cannot={
+            **_NO_FUNCTIONS,
+            **{option: reason for option, reason in _NO_RUN.items() if option != "progress"},
+            **dict.fromkeys(("images", "labels"), "makes its images"),
+        },
+    ),
+    Row(
+        "top_patches",
+        arguments={"layer": "body", "units": (0, 3, 5)},
+        others={"layer": {"layer": "norm"}, "units": {"units": (0, 3)}},
+        one_axes=True,
+        words=("--layer", "body", "--units", "0", "3", "5"),
+        cannot={
+            **_NO_FUNCTIONS,
+            "labels": "takes no notice of labels",
+            "compile": "compiled networks may skip the hook that reads the layer",
+        },
+    ),
+    Row(
+        "invert",
+        arguments={"layers": ("stem", "body"), "search": ImageSearch(steps=3)},
+        others={
+            "layers": {"layers": ("stem", "norm")},
+            "objective": {"objective": "caricature"},
+            "search": {"search": ImageSearch(steps=2)},
+            "seed": {"seed": 1},
+        },
+        words=("--layers", "stem", "body", "--steps", "2"),
+        cannot={
+            **_NO_FUNCTIONS,
+            "labels": "takes no notice of labels",
+            **dict.fromkeys(
+                ("precision", "fold_batch_norm", "compile"), "takes gradients through the network as it is"
+            ),
+        },
     ),
     Row(
         "difference_spectrum",

@@ -110,7 +110,7 @@ def undrawn(monkeypatch) -> None:
 
 def run_verb(row: Row, folder: str, *words: str) -> int:
     """The row's verb on the job's files; the exit code."""
-    data = [] if row.name in ("singular_values", "filters") else ["--data", "data.npz"]
+    data = [] if "images" in row.cannot else ["--data", "data.npz"]
     model = [] if "model" in row.cannot else ["--model", "nets.py:build", "--weights", "weights.safetensors"]
     shared = [*model, *data, "--out", folder, *words]
     return main([row.name.replace("_", "-"), *row.words, *shared])

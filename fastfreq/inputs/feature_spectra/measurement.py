@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastfreq.engine import layer_names
+from fastfreq.engine import layer_names, maps
 from fastfreq.engine.images import Chunk
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
@@ -23,8 +23,6 @@ from fastfreq.vocabulary.sums import ExactSum
 from .result import Facts, FeatureSpectra, image_rings
 
 _FLOOR = 1e-6  # added to amplitudes before the logarithm, as in the authors' code
-_MOST_PREFIX = 16  # tokens that may stand before the grid: one class token and registers
-_MERGES = 5  # halvings of the grid in a hierarchical transformer
 
 
 def feature_spectra(
@@ -116,7 +114,7 @@ class _FeatureMeasurement(Measurement):
     def attach(self, session: Session) -> None:
         """As in `Measurement`."""
         network, shape = session.network, session.shape[1:]
-        grids = _patch_grids(network.net, shape) if self._token_grid is None else [self._token_grid]
+        grids = maps.patch_grids(network.net, shape) if self._token_grid is None else [self._token_grid]
         self._reader = _Reader(shape, grids, self._skip_dead, session.device)
         for name in self.watched:
             self._hooks.append(network.module(name).register_forward_hook(self._reader.hook(name)))
@@ -206,14 +204,14 @@ class _Reader:
             raise ValueError(
                 f"expected layer {name!r} to run once in a forward pass, it runs again; leave it out of `layers`"
             )
-        maps, dropped = self._maps(name, output)
-        n, channels, rows, columns = maps.shape
+        laid_out, dropped = maps.as_maps(name, output, self._shape, grids=self._grids)
+        n, channels, rows, columns = laid_out.shape
         if n != self._images:
             raise ValueError(
                 f"expected layer {name!r} to return maps of {self._images} images, got {n} (windows, or parts of a "
                 f"batch); leave it out of `layers`"
             )
-        amplitude = torch.fft.rfft2(maps.float(), norm="ortho").abs()
+        amplitude = torch.fft.rfft2(laid_out.float(), norm="ortho").abs()
         if not torch.isfinite(amplitude).all():
             raise FloatingPointError(f"expected finite features, got NaN or infinity in layer {name!r}")
         # the floor is that of the plain DFT, whose amplitudes are sqrt(rows columns) times these
@@ -236,54 +234,3 @@ class _Reader:
             cells = np.bincount(ring, weights=twice)
             self._rings[size] = _Rings(*(torch.from_numpy(a).to(self._device) for a in (ring, twice, cells)))
         return self._rings[size]
-
-    def _maps(self, name: str, output: Tensor) -> tuple[Tensor, int]:
-        """(maps (n, c, h, w), tokens dropped) of a layer's output."""
-        h, w = self._shape
-        if output.ndim == 4:
-            _, a, b, c = output.shape
-
-            def fits(rows: int, columns: int) -> bool:  # the image's aspect ratio to within a pixel
-                return abs(rows * w - columns * h) <= max(h, w)
-
-            return (output.permute(0, 3, 1, 2) if fits(a, b) and not fits(b, c) else output), 0
-        if output.ndim != 3:
-            raise ValueError(
-                f"expected layer {name!r} to return maps (n, c, h, w) or tokens (n, t, c), got {tuple(output.shape)}; "
-                f"leave it out of `layers`"
-            )
-        rows, columns = self._grid(name, output.shape[1])
-        dropped = output.shape[1] - rows * columns
-        return output[:, dropped:].transpose(1, 2).unflatten(2, (rows, columns)), dropped
-
-    def _grid(self, name: str, tokens: int) -> tuple[int, int]:
-        """(rows, columns) of the largest grid that leaves at most 16 tokens before it."""
-        grids = self._grids
-        if not grids:  # no patch embedding was found: any grid of the image's aspect ratio
-            h, w = self._shape
-            sides = ((rows, round(rows * w / h)) for rows in range(int(tokens**0.5 * max(1, h / w)) + 1, 0, -1))
-            grids = [(rows, columns) for rows, columns in sides if columns and rows * w == columns * h]
-        for rows, columns in grids:
-            if 0 <= tokens - rows * columns <= min(_MOST_PREFIX, rows * columns - 1):
-                return rows, columns
-        tried = ", ".join(f"{rows} x {columns}" for rows, columns in grids[:4]) or "none"
-        raise ValueError(
-            f"expected the {tokens} tokens of layer {name!r} to be a grid after at most {_MOST_PREFIX} others, tried "
-            f"{tried}; give `token_grid=(rows, columns)`"
-        )
-
-
-def _patch_grids(net: nn.Module, shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Grids of the patch embedding and its halvings; none if the first convolution does not cut into patches."""
-    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None or first.kernel_size != first.stride or first.stride == (1, 1):
-        return []
-    rows, columns = (
-        (n + 2 * p - k) // s + 1
-        for n, p, k, s in zip(shape, _padding(first), first.kernel_size, first.stride, strict=True)
-    )
-    return [(-(-rows // 2**i), -(-columns // 2**i)) for i in range(_MERGES)]
-
-
-def _padding(conv: nn.Conv2d) -> tuple[int, int]:
-    return (0, 0) if isinstance(conv.padding, str) else (int(conv.padding[0]), int(conv.padding[1]))
