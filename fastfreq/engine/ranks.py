@@ -27,6 +27,7 @@ from torch.distributed import distributed_c10d
 from fastfreq.results import registry
 
 SILENT = 60.0  # seconds without a sign of life after which a rank is given up
+MEETING = 600.0  # that ranks wait for each other before a measurement: some read, draw or compile meanwhile
 _BEATS = 20  # signs of life in that time
 _TRUSTED = 1 << 50  # bytes that a result from another rank may take: it is ours
 _APART: contextvars.ContextVar[bool] = contextvars.ContextVar("apart", default=False)
@@ -154,11 +155,6 @@ def apart() -> Iterator[None]:
         _APART.reset(token)
 
 
-def launched() -> bool:
-    """Whether a launcher such as torchrun started several processes."""
-    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
-
-
 def initialise() -> None:
     """`torch.distributed` from the environment that torchrun makes.
 
@@ -199,16 +195,16 @@ class _Together(Ranks):
         """Wait for all ranks to ask for this measurement.
 
         Raises:
-            RuntimeError: some did not within `SILENT` seconds.
+            RuntimeError: some did not within `MEETING` seconds.
         """
-        end = time.monotonic() + SILENT
+        end = time.monotonic() + MEETING
         self._add(f"here/{self.rank}", 1)
         while absent := [r for r in range(self.size) if not self._add(f"here/{r}", 0)]:
             if time.monotonic() > end:
                 self._add(f"here/{self.rank}", -1)
                 raise RuntimeError(
                     f"expected all {self.size} ranks to ask for the {self._what}, ranks {absent} did not within "
-                    f"{SILENT:g} seconds; call it on every rank, or with distributed=False on one alone"
+                    f"{MEETING:g} seconds; call it on every rank, or with distributed=False on one alone"
                 )
             time.sleep(0.01)
         _Together._count += 1
