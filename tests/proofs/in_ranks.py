@@ -16,7 +16,7 @@ from fastfreq.engine import checkpoint, ranks
 from fastfreq.results import atomic
 from tests.proofs import measurements
 
-SILENT = 3.0  # seconds after which a rank is given up
+SILENT = 5.0  # seconds after which a rank is given up
 STEPS = ("written", "synced", "renamed")
 
 
