@@ -14,6 +14,7 @@ import pytest
 
 import fastfreq as ff
 from fastfreq.engine import checkpoint, ranks
+from fastfreq.training.measurement_history import Watch
 from tests.contract import in_ranks, subjects
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -73,6 +74,9 @@ def absent(rank: int, _folder: Path) -> Any:
             measure()
         with ranks.apart():
             subjects.assert_same(subjects.numbers(measure()), subjects.numbers(measure(distributed=False)))
+        watch = Watch("one rank looks", lambda _network: measure())
+        watch.step(subjects.network(), 0)
+        assert watch.history.steps.tolist() == [0]
         return measure(distributed=False)
     time.sleep(4)
     return measure(distributed=False)
