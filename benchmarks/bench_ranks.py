@@ -19,11 +19,11 @@ ROUNDS = 5
 ALLOWED = 0.95
 
 
-def bench_two_ranks(benchmark, record, tmp_path):
+def bench_two_ranks(benchmark, record):
     seconds: dict[str, list[float]] = {"alone": [], "independent": [], "together": []}
     processor: dict[str, list[float]] = {"alone": [], "independent": [], "together": []}
     load = os.getloadavg()[0]
-    with TwoProcesses(tmp_path) as two:
+    with TwoProcesses() as two:
         found = {each for how in seconds for each in two.measure(how)[2]}  # warms up, too
         assert len(found) == 1, "expected the same outcomes and sums of losses, bit for bit"
 

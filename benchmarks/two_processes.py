@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import time
 import warnings
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,10 +20,10 @@ IMAGES, BATCH = 64, 8
 HOW = {"alone": (False, (0,)), "independent": (False, (0, 1)), "together": (True, (0, 1))}
 
 
-def _serve(rank: int, folder: Path, pipe: Connection) -> None:
+def _serve(rank: int, port: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # a network that nobody has trained
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.random((IMAGES, 3, 32, 32), dtype=np.float32))
     labels = torch.from_numpy(rng.integers(0, 10, IMAGES))
@@ -43,13 +43,16 @@ def _serve(rank: int, folder: Path, pipe: Connection) -> None:
 class TwoProcesses:
     """`measure` tells both what to do and waits for them."""
 
-    def __init__(self, folder: Path) -> None:
-        """They meet in a folder."""
+    def __init__(self) -> None:
+        """They meet at a free port."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         context = multiprocessing.get_context("spawn")
         self._pipes, self._group = [], []
         for rank in range(2):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, folder, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(rank, port, theirs), daemon=True)
             process.start()
             self._pipes.append(ours)
             self._group.append(process)

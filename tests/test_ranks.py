@@ -43,26 +43,29 @@ def play(rank: int, size: int, folder: Path, what: str) -> None:
 
 def dying(rank: int, folder: Path) -> Any:
     """Rank 1 is killed in its second batch."""
+    subjects.EVENTS.reset()
+    subjects.EVENTS.pause = 0.0 if rank == 1 else 0.05  # rank 1 comes to a second batch
     if rank == 1:
         calls = subjects.EVENTS
-        calls.reset()
         calls.on_call = lambda: calls.calls > 12 and os.kill(os.getpid(), signal.SIGKILL)
     return measure(folder / "c.npz")
 
 
 def hanging(rank: int, folder: Path) -> Any:
     """Rank 1 is stopped for good, which no connection tells."""
+    subjects.EVENTS.reset()
+    subjects.EVENTS.pause = 0.0 if rank == 1 else 0.05  # rank 1 comes to a second batch
     if rank == 1:
         calls = subjects.EVENTS
-        calls.reset()
         calls.on_call = lambda: calls.calls > 12 and os.kill(os.getpid(), signal.SIGSTOP)
     return measure(folder / "c.npz")
 
 
 def failing(rank: int, folder: Path) -> Any:
     """Rank 1 meets an error of the model's own."""
+    subjects.EVENTS.reset()
+    subjects.EVENTS.pause = 0.0 if rank == 1 else 0.05
     if rank == 1:
-        subjects.EVENTS.reset()
         subjects.EVENTS.stop_after, subjects.EVENTS.error = 12, ZeroDivisionError
     return measure(folder / "c.npz")
 
@@ -192,6 +195,23 @@ def test_parts_of_another_request_are_refused_and_kept(tmp_path):
     with pytest.raises(ValueError, match="expected checkpoints of one request"):
         measure(path)
     assert len(list((tmp_path / "c.npz.parts").iterdir())) == 2 and not path.exists()
+
+
+def test_ranks_take_every_chunk_once_in_whatever_order():
+    """Three ranks at different speeds, of which one is stuck in its first chunk."""
+    taken = iter(range(100))
+    group = [ranks.Ranks() for _ in range(3)]
+    for each in group:
+        each._take = lambda _finished: next(taken)
+    got: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    at = [0, 0, 0]
+    rng = np.random.default_rng(0)
+    while min(at[1:]) < 20:
+        rank = int(rng.choice([1, 1, 1, 2])) if got[0] else 0
+        if at[rank] < 20:
+            got[rank] += [at[rank]] if group[rank].turn(False) else []
+            at[rank] += 1
+    assert sorted(sum(got.values(), [])) == list(range(20)) and len(got[0]) == 1
 
 
 def test_true_without_a_launcher_is_refused(monkeypatch):

@@ -2,7 +2,7 @@
 
 Torch's own processes (torchrun, srun, mpirun with `torch.distributed`), whatever their backend: results are small, so
 they travel over a gloo group beside it, in the format in which they are saved. Every process passes over all images and
-evaluates its share of the chunks that one process would make: no batch differs, so that no bit can.
+evaluates some of the chunks that one process would make, a fast one more of them: no batch differs, so no bit can.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Ranks:
     rank, size = 0, 1
 
     def __init__(self) -> None:
-        self._turns = [0, 0]
+        self._seen, self._taken = [0, 0], [-1, -1]  # of chunks that are not finished, and of those that are
 
     @property
     def first(self) -> bool:
@@ -52,10 +52,19 @@ class Ranks:
         return self.rank == 0
 
     def turn(self, finished: bool) -> bool:
-        """Whether the next chunk is this rank's: they take turns, of chunks that are finished and of others."""
-        turn = self._turns[finished]
-        self._turns[finished] += 1
-        return turn % self.size == self.rank
+        """Whether the next chunk is this rank's: who has done its last one takes the next that nobody has taken.
+
+        All ranks ask for every chunk in the same order, of those that are finished and of the others.
+        """
+        seen = self._seen[finished]
+        self._seen[finished] += 1
+        if self._taken[finished] < seen:
+            self._taken[finished] = self._take(finished)
+        return self._taken[finished] == seen
+
+    def _take(self, finished: bool) -> int:
+        """The number of the first chunk that nobody has taken."""
+        return self._taken[finished] + 1
 
     def dealt(self, costs: Sequence[float]) -> list[int]:
         """Numbers of the items that are this rank's: the dearest first, each to the one that has least to do."""
@@ -278,6 +287,10 @@ class _Together(Ranks):
             self.check()
             time.sleep(pause)
             pause = min(0.1, 1.5 * pause)
+
+    def _take(self, finished: bool) -> int:
+        """As in `Ranks`."""
+        return self._add(f"taken/{int(finished)}", 1) - 1
 
     # ---------------------------------------------------------------- what they say to each other
     def told(self, mine: Any) -> list[Any]:

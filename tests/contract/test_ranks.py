@@ -53,11 +53,11 @@ def test_ranks_find_what_one_process_finds(row, size, measured):
 
 @rows("model", "images", "shards")
 def test_ranks_share_the_forward_passes(row, measured):
-    """Of three ranks two have a batch; each makes the few passes that tell models apart."""
+    """Of two batches no rank makes more than there are; each makes the few passes that tell models apart."""
     calls = [int((measured / f"{row.name}-3-{rank}.calls").read_text()) for rank in range(3)]
     subjects.EVENTS.reset()
     row.plain(**in_ranks.options(row, 3))
-    assert calls[2] < min(calls[:2]) and max(calls) < subjects.EVENTS.calls
+    assert min(calls) < subjects.EVENTS.calls and sum(calls) <= subjects.EVENTS.calls + 2 * min(calls)
 
 
 @pytest.mark.parametrize("size", SIZES)
