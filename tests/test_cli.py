@@ -295,8 +295,8 @@ def test_two_runs_into_one_folder_keep_both_results(job, capsys):
     assert ff.load("out/heatmap-nets.py-natural.npz").eps == 2
 
 
-def test_a_name_that_another_run_takes_meanwhile_is_left_to_it(job, monkeypatch):
-    """Two runs that start together both find the folder empty."""
+def test_a_name_that_a_run_has_taken_is_left_to_it(job, monkeypatch):
+    """Two runs that overlap go to two folders."""
     measure = ff.heatmap
 
     def slow(*arguments, **settings):
@@ -308,8 +308,8 @@ def test_a_name_that_another_run_takes_meanwhile_is_left_to_it(job, monkeypatch)
     monkeypatch.setitem(vars(ff), "heatmap", slow)
     assert main([*HEATMAP, "--quiet"]) == 0
     name = "heatmap-nets.py-natural"
-    assert ff.load(f"fastfreq-report/{name}/{name}.npz").eps == 1
-    assert ff.load(f"fastfreq-report/{name}/{name}-2.npz").eps == 2.5
+    assert ff.load(f"fastfreq-report/{name}/{name}.npz").eps == 2.5
+    assert ff.load(f"fastfreq-report/{name}-2/{name}.npz").eps == 1
 
 
 # ---------------------------------------------------------------- merge, report, repeat

@@ -98,6 +98,10 @@ def add_run(parser: Parser, names: Collection[str]) -> None:
     for name, (word, how) in words.items():
         if name in names:
             group.add_argument(word, **how)
+    if "checkpoint" in names:
+        group.add_argument(
+            "--resume", action="store_true", help="go on from the images that a stopped run left beside its result"
+        )
 
 
 def add_out(parser: Parser, default: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastfreq.results import store
 
-from . import _request
+from . import _request, _run_folder
 from ._refusals import RefusedError, message_of
 
 HOME = Path("fastfreq-report")
@@ -27,8 +27,9 @@ def folder(options: argparse.Namespace, subject: str, request: str, stems: Itera
         out = options.out
         taken = [out / name for name in names if not options.force and _of_another(out / name, request)]
         if taken:
+            held = "is the result" if taken[0].exists() else "will be the result"
             raise RefusedError(
-                f"--out: expected names that no other run has, {taken[0]} is the result of another one; choose another "
+                f"--out: expected names that no other run has, {taken[0]} {held} of another one; choose another "
                 f"--out, or overwrite it with --force"
             )
     else:
@@ -39,12 +40,6 @@ def folder(options: argparse.Namespace, subject: str, request: str, stems: Itera
             said = f"{first} holds another run; this one goes to {out}"
     _check_writable(out, names)
     return out, said
-
-
-def still_free(out: Path, stem: str, request: str, *, force: bool) -> str:
-    """The stem, or a fresh one where another run took it meanwhile."""
-    stems = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
-    return next(each for each in stems if force or not _of_another(out / f"{each}.npz", request))
 
 
 def check_free(file: Path, request: str, *, force: bool) -> None:
@@ -78,13 +73,18 @@ def _details(header: dict[str, object]) -> dict[str, str]:
 
 
 def _of_another(file: Path, request: str) -> bool:
+    taken = _run_folder.request_of(file)
+    if taken not in (None, request):
+        return True
     return file.exists() and (not request or request_of(file) != request)
 
 
 def _holds_another(out: Path, request: str) -> bool:
     if out.exists() and not out.is_dir():
         return True
-    return any(request_of(file) not in (None, request) for file in sorted(out.glob("*.npz")))
+    found = [request_of(file) for file in sorted(out.glob("*.npz"))]
+    found += [_run_folder.request_of(folder.with_suffix(".npz")) for folder in sorted(out.glob("*.run"))]
+    return any(each not in (None, request) for each in found)
 
 
 def _check_writable(out: Path, names: Iterable[str]) -> None:

@@ -9,10 +9,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import _arguments
+from . import _arguments, _refusals
 
 if TYPE_CHECKING:
     from fastfreq.data import ImageData, Preprocessing
+    from fastfreq.engine.ranks import Ranks
     from fastfreq.models import LoadedModel
 
     from ._said import Said
@@ -63,6 +64,10 @@ class Measure:
         """Keywords of the function."""
         return {}
 
+    def keeps(self, options: argparse.Namespace) -> bool:
+        """Whether images that are finished are kept for `--resume`."""
+        return "checkpoint" in self.run_words
+
     def variants(self, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         """Where one command measures several times: part of a file's name -> keywords of one measurement."""
         return {"": {}}
@@ -105,27 +110,51 @@ class Measure:
         _arguments.add_said(parser)
 
     def run(self, options: argparse.Namespace) -> int:
-        """Measure, save, draw, say."""
+        """Measure, save, draw, say; of several processes that a launcher started, one saves, draws and says."""
         from ._said import Said
 
+        if _refusals.rank() > 0:
+            options.quiet, options.json = True, False
         said = Said(options)
         with said.alone():
             self._run(options, said)
         return 0
 
     def _run(self, options: argparse.Namespace, said: Said) -> None:
+        """Alone, or as one of the processes that a launcher such as torchrun started."""
+        from fastfreq.engine import ranks
+
+        if _refusals.rank() < 0:
+            self._measure(options, said, ranks.Ranks())
+            return
+        import torch.distributed as dist
+
+        ranks.initialise()
+        try:
+            with ranks.joined(True, self.kind) as group:
+                self._measure(options, said, group)
+                group.agreed(lambda: None)  # nobody ends, and is missed, before all have
+        finally:
+            dist.destroy_process_group()
+
+    def _measure(self, options: argparse.Namespace, said: Said, group: Ranks) -> None:
         import fastfreq
+        from fastfreq.engine import ranks
 
         from . import _files, _loading, _request
+        from ._run_folder import RunFolder
 
         function = getattr(fastfreq, self.kind)
         self.check(options)
         variants = self.variants(options)
         subject = _loading.subject(self, options)
-        details = _request.describe(options, fingerprint=_loading.fingerprint(subject))
+        details = _request.describe(options, fingerprint=_loading.fingerprint(subject)) if group.first else {}
         shard = getattr(options, "shard", None)
         stems = {v: _request.stem(self.kind, subject.name, v, shard) for v in variants}
-        out, where = _files.folder(options, subject.name, details["request"], stems.values())
+        out, where = group.agreed(
+            lambda: [str(v) for v in _files.folder(options, subject.name, details["request"], stems.values())]
+        )
+        out = Path(out)
         if where:
             said.line(where)
         _announce(subject, options, said)
@@ -133,24 +162,31 @@ class Measure:
         arguments = self.arguments(options, subject)
         results: list[Any] = []
         for variant, own in variants.items():
+            file = out / f"{stems[variant]}.npz"
+            folder = RunFolder(file)
+            group.agreed(lambda f=folder: f.begin(options, subject, details, ranks=group.size))
+            if self.keeps(options) and options.checkpoint is None:
+                options.partial = shared["checkpoint"] = folder.partial
             found = self.call(function, subject, {**arguments, **own, **shared})
+            if not group.first:
+                continue
             found = dataclasses.replace(found, details={**found.details, **details})
-            stems[variant] = _files.still_free(out, stems[variant], details["request"], force=options.force)
-            _save(found, out / stems[variant])  # what is measured is safe, whatever drawing does
+            _save(found, file.with_suffix(""))  # what is measured is safe, whatever drawing does
+            folder.end()
             name = f"{subject.name}, {variant.replace('_', ' ')}" if variant else subject.name
-            self._say(said, name, found, options, subject, str(out / f"{stems[variant]}.npz"))
-            self.draw_more(found, options, out)
+            with ranks.apart():
+                self._say(said, name, found, options, subject, str(file))
+                self.draw_more(found, options, out)
             results.append(found)
-        name = f"{_request.stem(self.kind, subject.name, '-'.join(variants), shard)}.html"
-        page = self._draw(options, subject, results, out / name, said)
-        files = f"{', '.join(f'{stem}.npz' for stem in stems.values())} and .csv in {out}"
-        said.line(f"wrote {files}" + (f"; the page is {page}" if page else ""))
+        if group.first:
+            name = f"{_request.stem(self.kind, subject.name, '-'.join(variants), shard)}.html"
+            page = self._draw(options, subject, results, out / name, said)
+            files = f"{', '.join(f'{stem}.npz' for stem in stems.values())} and .csv in {out}"
+            said.line(f"wrote {files}" + (f"; the page is {page}" if page else ""))
 
     def _say(
         self, said: Said, name: str, result: Any, options: argparse.Namespace, subject: Subject, file: str
     ) -> None:
-        from . import _refusals
-
         said.result(name, result, summary=self.summary(result, options), file=file)
         for line in self.more(result, options, subject):
             said.line(_refusals.in_words(line, options))

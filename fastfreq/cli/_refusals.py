@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 import traceback
@@ -70,6 +71,12 @@ def guarded(options: argparse.Namespace) -> int:
         return 2
 
 
+def rank() -> int:
+    """Which of the processes that a launcher such as torchrun started this is; -1 where there is one alone."""
+    found, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "1")
+    return int(found) if found.isdecimal() and size.isdecimal() and int(size) > 1 else -1
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether the toolkit refused what it was given, or the system did; everything else is a bug."""
     if isinstance(error, (RefusedError, OSError)):
@@ -133,6 +140,9 @@ def _kept(options: argparse.Namespace) -> str:
     if file is not None:
         found = "finished images are in it" if Path(file).exists() else "nothing is in it yet"
         return f"the checkpoint is {file}, {found}: the same command goes on from there"
+    partial = getattr(options, "partial", None)
+    if partial is not None and (partial.exists() or Path(f"{partial}.parts").exists()):
+        return f"finished images are in {partial.parent}: the same command with --resume goes on from there"
     if hasattr(options, "checkpoint"):
         return "nothing is kept; with --checkpoint FILE the same command goes on"
     return "nothing is kept"
@@ -145,7 +155,7 @@ def _warnings(options: argparse.Namespace) -> Iterator[None]:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         text = in_words(str(message), options)
-        if text not in said:
+        if text not in said and rank() <= 0:
             said.add(text)
             _say(options, f"warning: {text}")
 
@@ -156,7 +166,8 @@ def _warnings(options: argparse.Namespace) -> Iterator[None]:
 
 def _say(options: argparse.Namespace, text: str) -> None:
     """To stderr, above a progress bar."""
-    line = f"fastfreq {options.verb}: {text}"
+    which = f", rank {rank()}" if rank() >= 0 else ""
+    line = f"fastfreq {options.verb}{which}: {text}"
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 # words that change no figure, or only which of the images are looked at
 _NOT_THE_QUESTION = {
-    *("run", "verb", "words", "out", "force", "quiet", "json", "traceback"),
+    *("run", "verb", "words", "out", "force", "quiet", "json", "traceback", "resume", "partial"),
     *("device", "batch_size", "channels_last", "shard", "checkpoint", "criterion", "scale", "share", "pictures"),
     *("data", "against", "folder", "weights", "baseline_weights"),  # paths: what is in them counts
 }

@@ -50,5 +50,8 @@ class _DifferenceSpectrum(Measure):
             )
         return found | {"corruption": other, "name": options.against.stem}
 
+    def keeps(self, options: argparse.Namespace) -> bool:
+        return options.against is None  # corrupted images by themselves are not told from others
+
 
 VERB = _DifferenceSpectrum()

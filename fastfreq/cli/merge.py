@@ -14,7 +14,9 @@ from . import _arguments
 class _Merge:
     def declare(self, parser: argparse.ArgumentParser) -> None:
         """Declare the words."""
-        parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD.npz")
+        parser.add_argument(
+            "shards", nargs="+", type=Path, metavar="SHARD", help="files, or run directories: those in them"
+        )
         parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
         parser.add_argument("--force", action="store_true", help="overwrite another run's result")
         _arguments.add_said(parser)
@@ -30,12 +32,13 @@ class _Merge:
             raise ValueError(f"expected --out as FILE.npz, got {options.out}")
         said = Said(options)
         with said.alone():
-            shards: list[Any] = [load(path) for path in options.shards]
+            paths = [file for path in options.shards for file in _results(path)]
+            shards: list[Any] = [load(path) for path in paths]
             merged = shards[0]
-            for path, shard in zip(options.shards[1:], shards[1:], strict=True):
+            for path, shard in zip(paths[1:], shards[1:], strict=True):
                 if type(shard) is not type(merged):
                     raise ValueError(
-                        f"expected shards of one kind, {options.shards[0]} holds a {merged.kind}, {path} a {shard.kind}"
+                        f"expected shards of one kind, {paths[0]} holds a {merged.kind}, {path} a {shard.kind}"
                     )
                 merged = merged + shard
             merged = dataclasses.replace(merged, details=_details([shard.details for shard in shards]))
@@ -43,6 +46,23 @@ class _Merge:
             merged.save(options.out)
             said.result(str(options.out), merged, summary=merged.summary(), file=str(options.out))
         return 0
+
+
+def _results(path: Path) -> list[Path]:
+    """The file itself, or the results in a run directory.
+
+    Raises:
+        ValueError: there are none, or one of its runs is not finished.
+    """
+    if not path.is_dir():
+        return [path]
+    missing = [file for run in sorted(path.glob("*.run")) if not (file := run.with_suffix(".npz")).exists()]
+    if missing:
+        raise ValueError(f"expected finished runs, {missing[0]} is not there yet: finish its run with --resume")
+    found = sorted(path.glob("*.npz"))
+    if not found:
+        raise ValueError(f"expected results in {path}, found none")
+    return found
 
 
 def _details(each: list[dict[str, str]]) -> dict[str, str]:
@@ -55,7 +75,8 @@ def _details(each: list[dict[str, str]]) -> dict[str, str]:
     count = next(iter(shards)).partition("/")[2]
     if count.isdecimal() and shards == {f"{i}/{count}" for i in range(int(count))} and "request" in found:
         words = shlex.split(each[0].get("command", ""))
-        found["command"] = shlex.join(without(words, "--shard", "--checkpoint", "--out"))
+        words = [word for word in without(words, "--shard", "--checkpoint", "--out") if word != "--resume"]
+        found["command"] = shlex.join(words)
     return found
 
 

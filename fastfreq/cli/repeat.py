@@ -12,6 +12,7 @@ from . import _arguments, merge
 
 _VERSIONS = ("fastfreq", "torch", "numpy", "device", "data_sha256", "weights_sha256", "model_file_sha256")
 _NOT_REPEATED = ("--out", "--checkpoint")
+_FLAGS = ("--force", "--json", "--quiet", "--traceback", "--resume")
 
 
 class _Repeat:
@@ -65,7 +66,7 @@ def _command(result: Any, path: Path) -> list[str]:
     if words[1] not in verbs:
         raise ValueError(f"expected a result of a measurement, {path} is of `{shlex.join(words[:2])}`; run that again")
     words = merge.without(words[1:], *_NOT_REPEATED)
-    words = [word for word in words if word not in ("--force", "--json", "--quiet", "--traceback")]
+    words = [word for word in words if word not in _FLAGS]
     size, layout = result.details.get("batch_size", ""), result.details.get("layout", "")
     verb_has = words[0] not in ("singular-values", "image-spectrum", "difference-spectrum")
     if verb_has and size.isdecimal() and not _given(words, "--batch-size"):

@@ -97,6 +97,15 @@ class ImageData:
         """Images in one batch."""
         return self._batch_size
 
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64 of the images listed, readable or not."""
+        return self._labels
+
+    def names(self) -> list[str] | None:
+        """The files listed, readable or not, relative to their folder; None of an .npz."""
+        return None if isinstance(self._sources, Tensor) else [self._name(path) for path in self._sources]
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the images.
 

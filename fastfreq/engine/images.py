@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -113,9 +113,8 @@ class ImageStream:
             if self._shard[1] > 1:
                 keep = ids % self._shard[1] == self._shard[0]
                 images, labels, ids = images[keep.to(images.device)], labels[keep.to(labels.device)], ids[keep]
-            if len(ids):
-                hashes = torch.from_numpy(fingerprints(images).view(np.int64))
-                yield Chunk(images.detach(), labels.long(), ids, hashes)
+            if len(ids):  # hashes are taken of those images alone that are evaluated here
+                yield Chunk(images.detach(), labels.long(), ids, torch.zeros_like(ids))
 
     def peek(self, count: int) -> Chunk | None:
         """The first images, at most `count`, without consuming them; None if there are none."""
@@ -126,10 +125,16 @@ class ImageStream:
             if not self._one_shape:
                 break
         self._pieces = itertools.chain(pieces, self._pieces)
-        return _joined(pieces).part(slice(count)) if pieces else None
+        return _hashed(_joined(pieces).part(slice(count))) if pieces else None
 
-    def chunks(self, size: int) -> Iterator[Chunk]:
-        """The images in chunks of at most `size`, as equal as the total allows: a partition that a restart repeats."""
+    def chunks(self, size: int, mine: Callable[[Tensor], bool] = lambda _ids: True) -> Iterator[Chunk]:
+        """The images in chunks of at most `size`, as equal as the total allows: a partition that a restart repeats.
+
+        Chunks whose ids are not `mine` are left out.
+        """
+        return (_hashed(chunk) for chunk in self._cut(size) if mine(chunk.ids))
+
+    def _cut(self, size: int) -> Iterator[Chunk]:
         if self.total:
             size = -(-self.total // -(-self.total // size))
         waiting: list[Chunk] = []
@@ -145,6 +150,10 @@ class ImageStream:
                 waiting = [rest] if len(rest) else []
         if waiting:
             yield _joined(waiting)
+
+
+def _hashed(chunk: Chunk) -> Chunk:
+    return dataclasses.replace(chunk, hashes=torch.from_numpy(fingerprints(chunk.images).view(np.int64)))
 
 
 def _joined(pieces: list[Chunk]) -> Chunk:

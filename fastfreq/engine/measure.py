@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import platform
 import re
 from typing import Any, cast
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fastfreq.results import codec
 from fastfreq.results.result import ImagesResult, Merger
 
 from . import folding, quantized, tuning
@@ -24,6 +27,7 @@ from .images import Chunk, ImageStream
 from .measurement import Measurement
 from .model_checks import judge_accuracy
 from .network import FASTEST, Network, NoNetwork, Precision
+from .ranks import Ranks, joined
 from .run import Run, RunOptions
 from .session import PEEK, Session
 
@@ -43,8 +47,8 @@ def measure(what: Measurement, model: nn.Module, images: Any, labels: Any, optio
         OSError: a checkpoint that cannot be written; said before the first forward pass.
     """
     run = Run.of(options)
-    checkpoint = Checkpoint(run.checkpoint, what.result)
-    with undisturbed(what.gradients):
+    with joined(run.distributed, what.label) as ranks, undisturbed(what.gradients):
+        checkpoint = Checkpoint(run.checkpoint, what.result, ranks)
         asked = "fp32" if run.precision == FASTEST else run.precision
         network = Network(model, precision=asked, channels_last=run.channels_last is not False, device=run.torch_device)
         stream = _stream(what, images, labels, run)
@@ -73,8 +77,8 @@ def measure_images(what: Measurement, images: Any, options: RunOptions) -> Any:
         if name in options:
             raise TypeError(f"expected no `{name}`: a {what.label} has no model that it could apply to; leave it out")
     run = Run.of(options)
-    checkpoint = Checkpoint(run.checkpoint, what.result)
-    with undisturbed(what.gradients):
+    with joined(run.distributed, what.label) as ranks, undisturbed(what.gradients):
+        checkpoint = Checkpoint(run.checkpoint, what.result, ranks)
         stream = _stream(what, images, None, run)
         first = _first(stream)
         network: Any = NoNetwork(run.torch_device or first.images.device)
@@ -92,8 +96,9 @@ def _measure(
     settings: dict[str, Any],
     checkpoint: Checkpoint,
 ) -> Any:
-    run, shape = session.run, session.shape
+    run, shape, ranks = session.run, session.shape, checkpoint.ranks
     settings = {name: value for name, value in settings.items() if name in what.result.__dataclass_fields__}
+    _check_alike(what, session, stream, first, settings, ranks)
     checkpoint.check(settings, what.keys())
     few = first.as_given_on(session.device) if what.as_given else first.on(session.device, channels_last=False)
     try:
@@ -102,22 +107,34 @@ def _measure(
         passes = what.passes(shape) + stream.predicted  # one more tells the classes
         total = None if stream.total is None else round(stream.total * passes)
         merged = Merger()
-        if checkpoint.before is not None:
+        if checkpoint.before is not None and ranks.size == 1:
             merged.add(checkpoint.before)
         with tqdm(
             total=total,
             unit="img" if isinstance(session.network, NoNetwork) else "pass",
             unit_scale=True,
             desc=what.label,
-            disable=not run.progress,
+            disable=not (run.progress and ranks.first),
         ) as bar:
-            _announce(what, session, few, bar, total)
-            session.advance = bar.update
+
+            def advance(count: int) -> None:
+                bar.update(count)
+                ranks.check()
+
+            def mine(ids: Tensor) -> bool:
+                """Whether a chunk is this process's; the others' go into the bar as they are passed over."""
+                found = ranks.turn(checkpoint.has(ids))
+                if not found:
+                    advance(round(len(ids) * passes))
+                return found
+
+            _announce(what, session, few, bar, total, first=ranks.first)
+            session.advance = advance
             try:
-                for chunk in stream.chunks(what.chunk_size(session)):
+                for chunk in stream.chunks(ranks.agreed(lambda: what.chunk_size(session)), mine):
                     todo = checkpoint.left(chunk, predicted=stream.predicted)
                     if not len(todo):
-                        bar.update(round(len(chunk) * passes))
+                        advance(round(len(chunk) * passes))
                         continue
                     merged.add(_evaluate(what, session, todo, settings, details, stream.predicted))
                     if checkpoint.due():
@@ -127,11 +144,40 @@ def _measure(
                 result = merged.result()
                 if checkpoint.before is not result:
                     checkpoint.save(result)
+        result = checkpoint.finished(result)
     finally:
         session.until_end.close()
         what.close()
     what.finish(result)
     return result
+
+
+def _check_alike(
+    what: Measurement, session: Session, stream: ImageStream, first: Chunk, settings: dict[str, Any], ranks: Ranks
+) -> None:
+    """Refuse ranks with another model, other images or another request.
+
+    Raises:
+        ValueError: the message says in what they differ.
+    """
+    if ranks.size == 1:
+        return
+    header, arrays = codec.encode({name: value for name, value in settings.items() if name != "model"})
+    asked = [header, {name: [array.tobytes().hex(), array.shape] for name, array in arrays.items()}]
+    model = session.identity
+    ranks.same(
+        {
+            "measurement": what.result.kind,
+            "settings": hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest(),
+            "model": None if model is None else [model.weights, model.mean, model.std],
+            "precision": None if model is None else model.numerics,
+            "batch_size": [session.run.batch_size, session.run.channels_last],
+            "number of images": stream.total,
+            "images": [first.ids.tolist(), first.hashes.tolist()],
+            "labels": first.labels.tolist(),
+            "checkpoint": None if session.run.checkpoint is None else str(session.run.checkpoint),
+        }
+    )
 
 
 def _settled(network: Network, run: Run, first: Chunk, checkpoint: Checkpoint) -> Run:
@@ -140,7 +186,8 @@ def _settled(network: Network, run: Run, first: Chunk, checkpoint: Checkpoint) -
     found = str(before.get("precision", ""))
     if found not in tuning.PRECISIONS:
         with _on(network.device):
-            found = tuning.faster_precision(network, first.on(network.device, channels_last=False).images)
+            few = first.on(network.device, channels_last=False).images
+            found = checkpoint.ranks.agreed(lambda: tuning.faster_precision(network, few))
     network.take_precision(found)
     network.chosen = True
     return dataclasses.replace(run, precision=cast(Precision, found))
@@ -189,7 +236,11 @@ def _pace(what: Measurement, session: Session, few: Chunk, total: int | None, ch
         return tuning.Pace(size, network.channels_last if layout is None else layout, float("nan"))
     chosen = Run(precision=run.precision, channels_last=layout, batch_size=size, fold_batch_norm=run.fold_batch_norm)
     passes = (total or 10_000) * what.passes(session.shape)
-    return tuning.pace(network, session.shape, chosen, few.images, passes)
+
+    def timed() -> list[Any]:
+        return [*dataclasses.astuple(tuning.pace(network, session.shape, chosen, few.images, passes))]
+
+    return tuning.Pace(*checkpoint.ranks.agreed(timed))
 
 
 def _evaluate(
@@ -215,12 +266,12 @@ def _evaluate(
     return what.result(**settings, **fields, details=details)
 
 
-def _announce(what: Measurement, session: Session, few: Chunk, bar: Any, total: int | None) -> None:
+def _announce(what: Measurement, session: Session, few: Chunk, bar: Any, total: int | None, *, first: bool) -> None:
     """What the run will take, and whether the model is any good on images as they are: said first.
 
     The first clean pass tells, where a measurement makes one of enough images; elsewhere a few are run for it.
     """
-    talks = session.run.progress and not isinstance(session.network, NoNetwork)
+    talks = first and session.run.progress and not isinstance(session.network, NoNetwork)
 
     def look(predicted: Tensor, labels: Tensor, classes: int) -> None:
         said = judge_accuracy(predicted, labels, classes)
@@ -230,7 +281,7 @@ def _announce(what: Measurement, session: Session, few: Chunk, bar: Any, total: 
     if total is not None and talks:
         seconds = total * session.pace.seconds
         bar.write(f"{total:,} forward passes" + (f", about {_duration(seconds)}" if seconds == seconds else ""))
-    if not what.needs_labels or int(few.labels.min()) < 0:
+    if not first or not what.needs_labels or int(few.labels.min()) < 0:
         return
     session.first_look = look
     if not what.clean_first or what.chunk_size(session) < len(few):

@@ -23,6 +23,7 @@ from .contexts import warn_if_unsteady
 from .copies import private_copy
 from .model_checks import check_eval, check_inputs, logits_of
 from .pixels import split_normalization
+from .wrappers import plain
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 # of torch's messages about sizes that do not fit
@@ -57,6 +58,7 @@ class Network:
     chosen = False
 
     def __init__(self, model: nn.Module, *, precision: str, channels_last: bool, device: torch.device | None) -> None:
+        model = plain(model)
         check_eval(model)
         net, mean, std = split_normalization(model)
         check_inputs(net)

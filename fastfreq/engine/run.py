@@ -38,7 +38,12 @@ class RunOptions(TypedDict, total=False):
     first_image: id of the first image, for shards that are split by hand.
     shard: (i, n) takes the images whose id is i modulo n; results of all shards merge with ``+``.
     checkpoint: an .npz file to which finished images are saved about every half minute, and from which an interrupted
-        run goes on; refused if it is of another request.
+        run goes on; refused if it is of another request. Several processes save in a folder beside it, which all of
+        them have to see, and go on from each other's images, however many they are.
+    distributed: whether the processes of `torch.distributed` make this measurement together: they take turns at the
+        batches that one process would make, and each gets the whole result, the same to the last bit. None (default)
+        where it is initialised; True initialises it from the environment of torchrun; False leaves each process to
+        itself. Called on every rank, with all images on each; one that stops or dies ends the others with a message.
     progress: show a progress bar, with what the run will take.
     """
 
@@ -51,6 +56,7 @@ class RunOptions(TypedDict, total=False):
     first_image: int
     shard: tuple[int, int]
     checkpoint: str | Path | None
+    distributed: bool | None
     progress: bool
 
 
@@ -67,6 +73,7 @@ class Run:
     first_image: int = 0
     shard: tuple[int, int] = (0, 1)
     checkpoint: str | Path | None = None
+    distributed: bool | None = None
     progress: bool = False
 
     @classmethod

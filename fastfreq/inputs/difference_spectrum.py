@@ -123,11 +123,13 @@ class InStep:
         return torch.cat(found)
 
     def check_spent(self, last: int) -> None:
-        """Refuse corrupted images after that of the last id.
+        """Refuse corrupted images after that of the last id, which another rank may have taken.
 
         Raises:
             ValueError: there are some.
         """
+        while self._next + len(self._waiting) <= last and (batch := next(self._batches, None)) is not None:
+            self._next, self._waiting = self._next + len(self._waiting), batch
         if self._next + len(self._waiting) > last + 1 or any(map(len, self._batches)):
             raise ValueError(
                 f"expected as many corrupted images as `images`, got some after image {last}; are both read in the "

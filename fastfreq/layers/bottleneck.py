@@ -14,6 +14,7 @@ from fastfreq.engine.contexts import undisturbed, warn_if_unsteady
 from fastfreq.engine.copies import private_copy
 from fastfreq.engine.network import fingerprint, network_name
 from fastfreq.engine.uses import tensors_in
+from fastfreq.engine.wrappers import plain
 
 from ._latent import layer_symbols
 from ._values import Accuracy
@@ -42,6 +43,7 @@ def bottleneck(
     batch_size: int = 32,
     limits: MomentLimits | None = None,
     progress: bool = False,
+    distributed: bool | None = None,
 ) -> Bottleneck:
     """Which frequencies and channels each layer of a network keeps: the convolution bottleneck of Wen and Jacot.
 
@@ -67,6 +69,7 @@ def bottleneck(
         batch_size: images per forward pass.
         limits: of the memory that second moments take, see `MomentLimits`; None for its defaults.
         progress: show a progress bar.
+        distributed: as in `singular_values`: processes share the layers' values, each takes the moments of all images.
 
     Raises:
         ValueError: a bad argument, with `residual` a model that torch.fx cannot trace, weights that are not finite,
@@ -79,6 +82,7 @@ def bottleneck(
     """
     if images is not None:
         _check_images(images, tuple(input_size))
+    model = plain(model)
     asked = network_name(model)
     with undisturbed(
         gradients=True
@@ -92,7 +96,7 @@ def bottleneck(
         else:
             spectrum = singular_values(
                 model, input_size=tuple(input_size), accuracy=accuracy, fold_batch_norm=True, layers=layers,
-                progress=progress,
+                progress=progress, distributed=distributed,
             )  # fmt: skip
             if isinstance(spectrum, LayerSingularValues):
                 raise ValueError("expected a model, got one convolution; use singular_values for it")

@@ -16,6 +16,7 @@ from fastfreq.engine.contexts import fitting, undisturbed, warn_if_unsteady
 from fastfreq.engine.copies import private_copy
 from fastfreq.engine.model_checks import check_eval, logits_of
 from fastfreq.engine.network import network_name
+from fastfreq.engine.wrappers import plain
 from fastfreq.vocabulary import checks
 
 from ._coarse import CoarseConv, PlainConv, coarse_model, interpolated, interpolation, multiply_adds
@@ -61,6 +62,7 @@ def downsampling(
     Source: Wen and Jacot 2024, Definition 5.1 and the remark after it, for why frequencies that are not kept allow
         down-sampling; loss, choice and the network that results are ours.
     """
+    model = plain(model)
     _check(model, images, labels, energy, strides, batch_size, rounds)
     name = network_name(model)
     with undisturbed(

@@ -17,13 +17,15 @@ from tqdm import tqdm
 
 from fastfreq.engine.arithmetic import float32
 from fastfreq.engine.network import fingerprint, network_name
+from fastfreq.engine.ranks import joined
+from fastfreq.engine.wrappers import plain
 from fastfreq.results import codec
 from fastfreq.results.folds import same, text, union
 from fastfreq.results.result import Result
 
 from ._together import together
 from ._values import Accuracy, check_accuracy, distinct_values, values_of
-from .discovery import find_convolutions, understood
+from .discovery import FoundLayer, Skipped, find_convolutions, understood
 from .layer_singular_values import LayerSingularValues, layer_row
 from .symbols import Convolution, Symbols, conv_symbols_of
 
@@ -152,6 +154,7 @@ def singular_values(  # pyright: ignore[reportOverlappingOverload]
     linear: bool = ...,
     layers: Sequence[str] | None = ...,
     progress: bool = ...,
+    distributed: bool | None = ...,
 ) -> LayerSingularValues: ...
 @overload
 def singular_values(
@@ -164,6 +167,7 @@ def singular_values(
     linear: bool = ...,
     layers: Sequence[str] | None = ...,
     progress: bool = ...,
+    distributed: bool | None = ...,
 ) -> SingularValues: ...
 def singular_values(
     model: nn.Module,
@@ -175,6 +179,7 @@ def singular_values(
     linear: bool = False,
     layers: Sequence[str] | None = None,
     progress: bool = False,
+    distributed: bool | None = None,
 ) -> LayerSingularValues | SingularValues:
     """Singular values of every convolution of a model, or of one layer, as linear maps on periodic images.
 
@@ -208,6 +213,7 @@ def singular_values(
         linear: linear layers too, as 1 x 1 convolutions.
         layers: names of the layers to do; None for all.
         progress: show a progress bar.
+        distributed: whether the processes of torch.distributed share the layers of a model, as in `RunOptions`.
 
     Returns:
         A LayerSingularValues for one convolution; for a model SingularValues, which map names to such and list
@@ -222,6 +228,7 @@ def singular_values(
         Senderovich et al. 2022, "Towards Practical Control of Singular Values of Convolutional Layers".
     """
     check_accuracy(accuracy)
+    model = plain(model)
     if isinstance(model, Convolution):
         if layers is not None or linear:
             raise ValueError("expected `layers` and `linear` with a whole model only, got them with one convolution")
@@ -237,25 +244,40 @@ def singular_values(
     if layers is not None:
         found, skipped = _chosen(found, list(layers))
     left_out = [row for layer in found for row in layer.left_out(fold_batch_norm)]
-    batch_norms = [layer.batch_norm if fold_batch_norm else None for layer in found]
-    with torch.no_grad():
-        spectra = _spectra(found, batch_norms, padding, accuracy, skipped, progress)
-    if layers is not None and skipped:
-        name, _, reason = skipped[0]
-        raise ValueError(f"layer {name!r}: {reason}")
     name = network_name(model)
     settings = {"accuracy": accuracy, "padding": padding or "as the layers"}
     settings["batch_norm"] = "folded" if fold_batch_norm else "not folded"
-    return SingularValues(
-        model=name,
-        weights=fingerprint(model),
-        input_size=tuple(int(n) for n in input_size),
-        settings=settings,
-        layers=spectra,
-        skipped=(*skipped, *left_out),
-        execution=execution,
-        details={"model": name, **settings, "torch": str(torch.__version__)},
-    )
+    with joined(distributed, "singular values") as ranks, torch.no_grad():
+        weights = fingerprint(model)
+        ranks.same({"model": weights, "settings": [settings, execution, [layer.name for layer in found]]})
+        mine = [found[i] for i in ranks.dealt([_cost(layer) for layer in found])]
+        batch_norms = [layer.batch_norm if fold_batch_norm else None for layer in mine]
+        failed: list[Skipped] = []
+        spectra = _spectra(mine, batch_norms, padding, accuracy, failed, progress and ranks.first)
+        part = SingularValues(
+            model=name,
+            weights=weights,
+            input_size=tuple(int(n) for n in input_size),
+            settings=settings,
+            layers=spectra,
+            skipped=tuple(failed),
+            execution=execution,
+            details={"model": name, **settings, "torch": str(torch.__version__)},
+        )
+        result = ranks.whole(part)
+    place = {layer.name: i for i, layer in enumerate(found)}
+    skipped += sorted(result.skipped, key=lambda row: place[row[0]])
+    if layers is not None and skipped:
+        name, _, reason = skipped[0]
+        raise ValueError(f"layer {name!r}: {reason}")
+    return dataclasses.replace(result, skipped=(*skipped, *left_out))
+
+
+def _cost(layer: FoundLayer) -> float:
+    """Multiplications, up to a factor: those of one decomposition at every frequency."""
+    names = ("in_features", "out_features") if isinstance(layer.module, nn.Linear) else ("in_channels", "out_channels")
+    sides = [getattr(layer.module, name) for name in names]
+    return math.prod(layer.input_size) * math.prod(sides) * min(sides)
 
 
 def _spectra(

@@ -11,25 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fastfreq.engine.copies import as_written
+from fastfreq.engine.wrappers import unwrapped as unwrapped
 
 _SEED = 0x5EED  # of whatever a forward pass draws: the same at every step
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside wrappers that synchronise ranks or compile: looking at it is no step of theirs.
-
-    Raises:
-        TypeError: no module.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(model).__name__}")
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):  # of torch.compile
-            model = inner
-        else:
-            return model
 
 
 def device_of(model: nn.Module) -> torch.device:

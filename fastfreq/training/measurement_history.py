@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from fastfreq.engine.ranks import apart
 from fastfreq.results import codec, registry, store
 from fastfreq.results.folds import same, union
 from fastfreq.results.result import Result
@@ -239,7 +240,8 @@ class Watch:
         start = time.perf_counter()
         try:
             network = _surroundings.unwrapped(model)
-            with _surroundings.left_as_it_was(network), warnings.catch_warnings():
+            # each process by itself: batch norm differs between them, and perhaps only one of them looks
+            with _surroundings.left_as_it_was(network), apart(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="the model is right on")  # chance is where training begins
                 found = self._measurement(network)
             entry, measured = _entry(found)

@@ -210,7 +210,7 @@ def batches(size: int = 4, before: Mapping[int, Callable[[], object]] | None = N
 
 # ---------------------------------------------------------------- comparing
 RUN = ("precision", "batch_size", "device", "first_image", "shard", "checkpoint", "progress", "channels_last",
-       "fold_batch_norm", "compile")  # fmt: skip
+       "fold_batch_norm", "compile", "distributed")  # fmt: skip
 
 
 def numbers(result: Any, *, without: frozenset[str] = frozenset(), prefix: str = "") -> Numbers:

@@ -405,7 +405,7 @@ TABLE = (
         words=("--input-size", "3", "11", "14"),
         cannot={
             **_NO_FUNCTIONS,
-            **{option: reason for option, reason in _NO_RUN.items() if option != "progress"},
+            **{option: reason for option, reason in _NO_RUN.items() if option not in ("progress", "distributed")},
             "fold_batch_norm": "folding is another measurement there",
             "train mode": "brings the network to evaluation mode and back",
             **dict.fromkeys(("images", "labels", "normalisation", "forward", "attribute", "random"), _LAYERS),
@@ -442,7 +442,11 @@ TABLE = (
         cannot={
             **_NO_FUNCTIONS,
             **_WHOLE,
-            **{option: reason for option, reason in _NO_RUN.items() if option not in ("batch_size", "progress")},
+            **{
+                option: reason
+                for option, reason in _NO_RUN.items()
+                if option not in ("batch_size", "progress", "distributed")
+            },
             "labels": "takes no notice of labels",
             **_AS_IT_IS,
             "train mode": "brings the network to evaluation mode and back",

@@ -20,9 +20,10 @@ VALUES: dict[str, Any] = {
     "progress": True,
     "channels_last": False,
     "fold_batch_norm": True,
+    "distributed": False,  # True: test_ranks.py
     "compile": False,  # True takes seconds: test_compilation.py
 }
-BAD: dict[str, Any] = {"precision": "fp8", "batch_size": 0, "first_image": -1, "shard": (2, 2)}
+BAD: dict[str, Any] = {"precision": "fp8", "batch_size": 0, "first_image": -1, "shard": (2, 2), "distributed": "yes"}
 
 
 def each(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
