@@ -140,6 +140,7 @@ TABLE = (
             "eps": {"eps": 2.0},
             "seed": {"seed": 1},
             "convention": {"convention": "fhmap"},
+            "common signs": {"convention": "common_signs"},
             "clip": {"clip": False},
             "size": {"size": (3, 3)},
             "metrics": {"metrics": ("error",)},
