@@ -152,6 +152,20 @@ TABLE = (
         words=("--eps", "1", "--size", "3"),
     ),
     Row(
+        "adaptive_heatmap",
+        arguments={**_MAP, "precision_goal": 0.3, "method": "exact"},
+        others={},
+        words=("--eps", "1", "--size", "3", "--precision-goal", "0.3"),
+        cannot={
+            **_NO_FUNCTIONS,
+            "shards": "is whole: which images a cell needs depends on all of them",
+            "checkpoint": "its file is the map so far, and not gone on from",
+            "generator": "reads images more than once",
+            "shard": "takes all images",
+            "first_image": "takes all images",
+        },
+    ),
+    Row(
         "gradient_heatmap",
         arguments={**_MAP, "class_maps": True},
         others={
