@@ -26,7 +26,6 @@ from fastfreq.inputs.adaptive_heatmap.measurement import margin
 from fastfreq.results import store
 from fastfreq.vocabulary import finite_samples
 
-
 # method, whether for the whole map, and which share of the maps
 RUNS = (
     ("controls", False, 1),
