@@ -61,7 +61,7 @@ def adaptive_heatmap(
       spends 4 p (1 - p) of the images of a fixed number, and about a tenth more for looking.
     - "controls": a pilot of 64 images, then a few frequencies on many images and all others on few, with what the
       former and the clean image predict of the latter (`controlled.Controlled`). The fewest passes; coverage is that
-      of large samples, by simulation .95 of .95. It needs signs common to all frequencies to be worth it.
+      of large samples, not a theorem for few. It needs signs common to all frequencies to be worth it.
     - "anytime": intervals that hold at all moments at once, whatever makes you stop. 1 to 3 times "exact".
 
     Args:
