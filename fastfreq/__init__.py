@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .features.sparse_coding import sparse_coding
     from .features.top_patches import top_patches
     from .features.wavelet_stem import wavelet_stem
+    from .inputs.adaptive_heatmap import adaptive_heatmap
     from .inputs.adversarial_spectrum import adversarial_spectrum
     from .inputs.augmentation import FourierAugmentation
     from .inputs.component_curves import component_curves, split_components
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 _HOMES = {
     # which frequencies break a model
     "heatmap": ".inputs.heatmap",
+    "adaptive_heatmap": ".inputs.adaptive_heatmap",
     "gradient_heatmap": ".inputs.gradient_heatmap",
     "fourier_attack": ".inputs.fourier_attack",
     "adversarial_spectrum": ".inputs.adversarial_spectrum",
@@ -131,6 +133,7 @@ __all__ = [
     "NormalizedModel",
     "PGD",
     "PostAveraging",
+    "adaptive_heatmap",
     "adversarial_spectrum",
     "approximation_curve",
     "bottleneck",

@@ -59,8 +59,9 @@ def test_maps_per_class_are_those_of_the_classs_own_images(make_net, make_images
 def error_by_hand(net, images, labels, frequencies, convention, *, seed):
     """(f,) error under each wave on its own, without clipping."""
     shape = tuple(images.shape[1:])
+    of = frequencies * (0 if convention.common else 1)
     signs = kernels.fourier_signs(
-        torch.arange(len(images)), torch.from_numpy(frequencies), shape, seed=seed, signs=convention.signs
+        torch.arange(len(images)), torch.from_numpy(of), shape, seed=seed, signs=convention.signs
     )
     errors = []
     for k, sign in zip(frequencies, signs, strict=True):
@@ -71,14 +72,14 @@ def error_by_hand(net, images, labels, frequencies, convention, *, seed):
     return np.array(errors)
 
 
-@pytest.mark.parametrize("convention", ["rai", "fhmap", "image"])
+@pytest.mark.parametrize("convention", ["rai", "fhmap", "image", "common"])
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 10)], ids=str)
 def test_the_prediction_is_exact_for_a_linear_model(convention, shape):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 4)).eval()
     images = torch.rand(15, *shape) * 0.2 + 0.4
     labels = net(images).argmax(dim=1)
-    chosen = ff.CONVENTIONS["rai" if convention == "image" else convention]
+    chosen = ff.CONVENTIONS["fhmap" if convention == "fhmap" else "rai"].replace(common=convention == "common")
     if convention == "image":
         chosen = chosen.replace(signs="image", phase=1.0, phase_of="canonical")
     predicted = ff.gradient_heatmap(net, images, labels, eps=1.0, margins=3, convention=chosen, seed=5)

@@ -21,7 +21,10 @@ def by_hand(model, images, labels, eps, convention, seed=0):
         k = convention.oriented(np.array([ky, kx]), (h, w))
         basis = torch.from_numpy(fourier.basis_image(tuple(k), (h, w), convention.phase))
         signs = kernels.fourier_signs(
-            torch.arange(len(images)), torch.tensor([[ky, kx]]), tuple(images.shape[1:]), seed=seed
+            torch.arange(len(images)),
+            torch.tensor([[0, 0] if convention.common else [ky, kx]]),
+            tuple(images.shape[1:]),
+            seed=seed,
         )[0]
         moved = images.double() + eps * signs[:, :, None, None] * basis
         moved = moved.clamp(0, 1) if convention.clip else moved
@@ -35,7 +38,7 @@ def outcomes(result):
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 11, 14), (1, 9, 9), (5, 7, 10)], ids=str)
-@pytest.mark.parametrize("convention", ["yin2019", "fhmap", "rai"])
+@pytest.mark.parametrize("convention", ["yin2019", "common_signs", "fhmap", "rai"])
 def test_a_heat_map_equals_the_definition(make_net, make_images, shape, convention):
     net = make_net(channels=shape[0])
     images, labels = make_images(net, n=9, shape=shape)
@@ -346,7 +349,7 @@ def test_bad_input_never_yields_a_number(make_net, make_images):
         ff.heatmap(net, images, labels, eps=0.0)
     with pytest.raises(ValueError, match="at least one image"):
         ff.heatmap(net, images[:0], labels[:0], eps=2.0)
-    with pytest.raises(ValueError, match="'yin2019', 'fhmap', 'rai' or a Convention, got 'yin'"):
+    with pytest.raises(ValueError, match="'yin2019', 'common_signs', 'fhmap', 'rai' or a Convention, got 'yin'"):
         ff.heatmap(net, images, labels, eps=2.0, convention="yin")
     with pytest.raises(ValueError, match="all images of one shape"):
         ff.heatmap(net, [(images, labels), (images[:, :, 1:], labels)], eps=2.0)

@@ -17,6 +17,7 @@ import fastfreq
 # name -> what it answers; the module has the same name with underscores. In the order of the help.
 VERBS = {
     "heatmap": "error of a model at every frequency (Yin et al. 2019)",
+    "adaptive-heatmap": "the same to a stated precision, with the fewest forward passes, or in a stated time",
     "gradient-heatmap": "the same to first order, from one backward pass per image",
     "fourier-attack": "search each image for the one wave that fools the model",
     "adversarial-spectrum": "mean spectrum of what FGSM and PGD add where they fool",

@@ -22,7 +22,9 @@ class _FourierAttack(Measure):
         parser.add_argument(
             "--order", default="low", choices=["low", "high", "random"], help="of the queries; default: low"
         )
-        parser.add_argument("--convention", default="yin2019", help="yin2019, fhmap or rai; default: yin2019")
+        parser.add_argument(
+            "--convention", default="yin2019", help="yin2019, common_signs, fhmap or rai; default: yin2019"
+        )
         parser.add_argument("--no-clip", action="store_true", help="do not clip perturbed pixels to [0, 1]")
 
     def arguments(self, options: argparse.Namespace, subject: Subject) -> dict[str, Any]:

@@ -20,7 +20,9 @@ class _GradientHeatmap(Measure):
         )
         _arguments.add_size(parser)
         _arguments.add_seed(parser)
-        parser.add_argument("--convention", default="yin2019", help="yin2019, fhmap or rai; default: yin2019")
+        parser.add_argument(
+            "--convention", default="yin2019", help="yin2019, common_signs, fhmap or rai; default: yin2019"
+        )
         parser.add_argument(
             "--margins", type=_arguments.positive, default=1, help="competing classes that are linearised; default: 1"
         )

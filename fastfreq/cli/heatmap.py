@@ -16,7 +16,9 @@ class _Heatmap(Measure):
         _arguments.add_eps(parser)
         _arguments.add_size(parser)
         _arguments.add_seed(parser)
-        parser.add_argument("--convention", default="yin2019", help="yin2019, fhmap or rai; default: yin2019")
+        parser.add_argument(
+            "--convention", default="yin2019", help="yin2019, common_signs, fhmap or rai; default: yin2019"
+        )
         parser.add_argument("--no-clip", action="store_true", help="do not clip perturbed pixels to [0, 1]")
         _arguments.add_metrics(parser)
         parser.add_argument("--layers", nargs="+", metavar="NAME", help="hidden layers whose change is measured")

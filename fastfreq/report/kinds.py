@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TITLES = {
     "heatmap": "Error at every frequency",
+    "adaptive_heatmap": "Error at every frequency, to a stated precision",
     "gradient_heatmap": "Every frequency from one backward pass per image",
     "fourier_attack": "One wave that fools",
     "adversarial_spectrum": "What attacks add",
@@ -68,6 +69,11 @@ trade-off.</p>
 <p>Two traps. A map of one colour rarely means a robust network: more often the wave never reached it, because it was
 added after normalisation, or the norm is too small or too large. And the norm <i>eps</i> is counted for each colour
 channel; clipping to valid pixel values takes a little of it away, most where images are very dark or very bright.</p>
+""",
+    "adaptive_heatmap": """
+<p>The map of errors again, each cell measured on as many images as its interval needed: the picture on the right says
+how many. Where errors are half and half most images are needed, where nearly all or none are wrong few are. With
+"controls" a few frequencies, measured on many images, tell part of what the others would have shown.</p>
 """,
     "gradient_heatmap": """
 <p>The gradient of the loss with respect to the pixels, seen by frequency: how much the loss would move for a very

@@ -28,6 +28,9 @@ class Convention:
             the canonical one under both rules.
         signs: whose sign is drawn: each "channel" of each image, each "image", or "none" (always +1).
         clip: whether perturbed pixels are clipped to [0, 1].
+        common: whether an image's signs are the same at all frequencies ("common random numbers"). Each frequency on
+            its own is as before, so that its error has the same distribution; outcomes of neighbouring frequencies
+            are more alike, which makes their differences, and what predicts one from the other, more certain.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Convention:
     signs: Signs
     clip: bool
     phase_of: PhaseOf = "canonical"
+    common: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.phase):
@@ -47,7 +51,8 @@ class Convention:
     def from_header(cls, header: Mapping[str, Any]) -> Convention:
         """A convention out of a saved file, ``dataclasses.asdict`` of it.
 
-        Files from before there was a choice of `phase_of` mean "canonical", and the name says so where that matters.
+        Files from before there was a choice of `phase_of` mean "canonical", and the name says so where that matters;
+        those from before there was one of `common` mean False.
         """
         fields = dict(header)
         if "phase_of" not in fields:
@@ -67,9 +72,10 @@ class Convention:
         signs: Signs | None = None,
         clip: bool | None = None,
         phase_of: PhaseOf | None = None,
+        common: bool | None = None,
     ) -> Convention:
         """A copy with some choices changed; the name says so, e.g. ``yin2019, clip=False``."""
-        chosen = {"phase": phase, "signs": signs, "clip": clip, "phase_of": phase_of}
+        chosen = {"phase": phase, "signs": signs, "clip": clip, "phase_of": phase_of, "common": common}
         changes = {key: value for key, value in chosen.items() if value not in (None, getattr(self, key))}
         name = ", ".join([self.name, *(f"{key}={value}" for key, value in changes.items())])
         return dataclasses.replace(self, name=name, **changes)  # pyright: ignore[reportArgumentType]
@@ -78,6 +84,10 @@ class Convention:
 CONVENTIONS: dict[str, Convention] = {
     # The paper: sign uniform on {-1, 1}, every channel on its own, pixels clipped; phase from the authors' code.
     "yin2019": Convention("yin2019", phase=math.pi / 4, signs="channel", clip=True, phase_of="first"),
+    # The same perturbations with common random numbers: an image's signs hold for all frequencies.
+    "common_signs": Convention(
+        "common_signs", phase=math.pi / 4, signs="channel", clip=True, phase_of="first", common=True
+    ),
     # gatheluck/FourierHeatmap 0.2: real half-spectrum one-hot, so phase 0; sign always drawn, always clipped.
     "fhmap": Convention("fhmap", phase=0.0, signs="channel", clip=True),
     # rai-toolbox: phase pi/4, no clipping of its own; its flag rand_flip_per_channel on.

@@ -143,6 +143,7 @@ TABLE = (
             "eps": {"eps": 2.0},
             "seed": {"seed": 1},
             "convention": {"convention": "fhmap"},
+            "common signs": {"convention": "common_signs"},
             "clip": {"clip": False},
             "size": {"size": (3, 3)},
             "metrics": {"metrics": ("error",)},
@@ -152,6 +153,20 @@ TABLE = (
         in_place=_METRICS,
         one_axes=True,
         words=("--eps", "1", "--size", "3"),
+    ),
+    Row(
+        "adaptive_heatmap",
+        arguments={**_MAP, "precision_goal": 0.3, "method": "exact"},
+        others={},
+        words=("--eps", "1", "--size", "3", "--precision-goal", "0.3"),
+        cannot={
+            **_NO_FUNCTIONS,
+            "shards": "is whole: which images a cell needs depends on all of them",
+            "checkpoint": "its file is the map so far, and not gone on from",
+            "generator": "reads images more than once",
+            "shard": "takes all images",
+            "first_image": "takes all images",
+        },
     ),
     Row(
         "gradient_heatmap",

@@ -97,6 +97,11 @@ def test_modes_of_signs():
         fourier_signs(ids, FREQUENCIES, (3, 8, 8), seed=1, signs="image"), drawn[..., :1].expand(2, 20, 3)
     )
     assert fourier_signs(ids, FREQUENCIES, (3, 8, 8), seed=1, signs="none").eq(1).all()
+    at_zero = fourier_signs(ids, torch.zeros_like(FREQUENCIES), (3, 8, 8), seed=1)
+    assert torch.equal(fourier_signs(ids, FREQUENCIES, (3, 8, 8), seed=1, common=True), at_zero)
+    by_image = fourier_signs(ids, FREQUENCIES, (3, 8, 8), seed=1, signs="image", common=True)
+    assert torch.equal(by_image, at_zero[..., :1].expand(2, 20, 3))
+    assert fourier_signs(ids, FREQUENCIES[:0], (3, 8, 8), seed=1, common=True).shape == (0, 20, 3)
 
 
 # ------------------------------------------------------------------ backends against the reference
@@ -109,12 +114,14 @@ def test_backend_equals_the_float64_reference(case, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("common", [False, True])
 @pytest.mark.parametrize("mode", ["channel", "image", "none"])
-def test_signs_drawn_by_the_call_are_those_drawn_before(backend, mode):
+def test_signs_drawn_by_the_call_are_those_drawn_before(backend, mode, common):
     (images, frequencies, _), keywords = Case("", h=9, w=10).inputs(2)
     ids = torch.tensor([2**40, 5])
-    before = fourier_signs(ids, frequencies, (3, 9, 10), seed=2**63, signs=mode, domain=5)
-    drawn = fourier_perturb(images, frequencies, PhiloxSigns(2**63, ids, mode, domain=5), backend=backend, **keywords)
+    before = fourier_signs(ids, frequencies, (3, 9, 10), seed=2**63, signs=mode, domain=5, common=common)
+    later = PhiloxSigns(2**63, ids, mode, domain=5, common=common)
+    drawn = fourier_perturb(images, frequencies, later, backend=backend, **keywords)
     assert torch.equal(drawn, fourier_perturb(images, frequencies, before, backend=backend, **keywords))
 
 

@@ -244,9 +244,8 @@ class _GradientMeasurement(Measurement):
         c, h, w = shape
         at = spectrum[:, :, self._bins[rows]]
         inner = at.real * self._cosine[rows] + at.imag * self._sine[rows]
-        signs = kernels.fourier_signs(
-            ids, self._frequencies[rows], (c, h, w), seed=self._seed, signs=self._convention.signs
-        )
+        how, rows_of = self._convention, self._frequencies[rows]
+        signs = kernels.fourier_signs(ids, rows_of, (c, h, w), seed=self._seed, signs=how.signs, common=how.common)
         return torch.einsum("ncf,fnc->fn", inner, signs.float())
 
 

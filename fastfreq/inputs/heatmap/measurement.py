@@ -64,10 +64,10 @@ def heatmap(
             that every error is a changed prediction.
         eps: L2 norm of the perturbation per channel; Yin et al. use 4.0 at 32 x 32 and 15.7 at 224 x 224.
         size: side, or (rows, columns), of the centred map; None for all h x w frequencies.
-        convention: "yin2019", "fhmap", "rai", or a Convention.
+        convention: "yin2019", "common_signs", "fhmap", "rai", or a Convention.
         clip: overrides the convention's clipping.
-        seed: key of the random signs. Signs belong to (seed, image, channel, frequency): the batch size, the
-            order and the sharding do not change them.
+        seed: key of the random signs. Signs belong to (seed, image, channel, frequency), of `common_signs` to (seed,
+            image, channel): the batch size, the order and the sharding do not change them.
         metrics: besides the top-1 error: "loss", "top5_error" (any k), "flip" (the prediction changed), or a mapping
             from names to functions of (logits, labels) that return one value per image, or their mean (which then
             has no interval: NaN).
@@ -204,7 +204,7 @@ class _HeatmapMeasurement(Measurement):
         wrong, values, changes, norms = [], [], [], []
         # signs belong to the canonical member of {k, -k}, the phase to the one that the convention says
         for block, waves in zip(self._tensor.split(_BLOCK), self._oriented.split(_BLOCK), strict=True):
-            signs = kernels.fourier_signs(chunk.ids, block, session.shape, seed=self.seed, signs=self.convention.signs)
+            signs = _signs(self.convention, chunk.ids, block, session.shape, self.seed)
             changed = torch.zeros(len(self.watched), 3, len(block), len(chunk), device=session.device)
             make, options = self._waves(session, chunk, waves, signs, responses)
             seen = session.outcomes(
@@ -353,6 +353,11 @@ class _HeatmapMeasurement(Measurement):
                 f"reach the network (a model that rescales or quantises its input?)",
                 stacklevel=4,
             )
+
+
+def _signs(convention: Convention, ids: Tensor, frequencies: Tensor, shape: tuple[int, int, int], seed: int) -> Tensor:
+    """(f, n, c) signs that a convention draws."""
+    return kernels.fourier_signs(ids, frequencies, shape, seed=seed, signs=convention.signs, common=convention.common)
 
 
 def _change(after: Tensor, before: Tensor, frequencies: int) -> Tensor:

@@ -30,12 +30,14 @@ class PhiloxSigns:
         image_ids: (n,) int64, what identifies each image whatever its batch, shard or order.
         mode: drawn for each "channel" of each image, for each "image", or "none" (all +1).
         domain: what the signs are for, as in `fourier_signs`.
+        common: one draw for all frequencies, as in `fourier_signs`.
     """
 
     seed: int
     image_ids: Tensor
     mode: SignMode = "channel"
     domain: int = 0
+    common: bool = False
 
 
 def fourier_signs(
@@ -46,6 +48,7 @@ def fourier_signs(
     seed: int,
     domain: int = 0,
     signs: str = "channel",
+    common: bool = False,
     backend: str | None = None,
 ) -> Tensor:
     """Random signs (f, n, c), -1 or +1, int8, of images x frequencies.
@@ -60,6 +63,8 @@ def fourier_signs(
         seed: 64-bit key, from 0 to 2**64 - 1.
         domain: what the signs are for, from 0 to 2**15 - 1: no two domains share a number.
         signs: drawn for each "channel" of each image, for each "image" (that of channel 0), or "none" (all +1).
+        common: give all frequencies the signs of frequency (0, 0). Each frequency's signs are distributed as before;
+            those of two frequencies are equal and no longer independent.
         backend: None chooses; "triton", "cpu" or "reference" is used or refused.
 
     Raises:
@@ -78,8 +83,9 @@ def fourier_signs(
         _dispatch.choose(backend, image_ids.device.type, differentiated=False)
         return torch.ones(len(frequencies), len(image_ids), c, dtype=torch.int8, device=image_ids.device)
     drawn = c if signs == "channel" else 1
-    out = _SIGNS(image_ids, frequencies, (drawn, h, w), _philox.signed(seed), domain, backend=backend)
-    return out if drawn == c else out.expand(-1, -1, c)
+    of = torch.zeros_like(frequencies[:1]) if common else frequencies
+    out = _SIGNS(image_ids, of, (drawn, h, w), _philox.signed(seed), domain, backend=backend)
+    return out.expand(len(frequencies), -1, c) if common or drawn != c else out
 
 
 def fourier_perturb(
@@ -133,7 +139,7 @@ def fourier_perturb(
         _checks.check_image_ids(signs.image_ids, images, "signs.image_ids")
         signs = fourier_signs(
             signs.image_ids, frequencies, (images.shape[1], images.shape[2], images.shape[3]),
-            seed=signs.seed, domain=signs.domain, signs=signs.mode, backend=backend,
+            seed=signs.seed, domain=signs.domain, signs=signs.mode, common=signs.common, backend=backend,
         )  # fmt: skip
     else:
         _check_signs(signs, (frequencies.shape[0], images.shape[0], images.shape[1]), device)

@@ -1,0 +1,41 @@
+"""`fastfreq adaptive-heatmap`: the heat map to a stated precision, or in a stated time."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from . import _arguments
+from ._measure import Measure, Subject
+
+
+class _AdaptiveHeatmap(Measure):
+    kind = "adaptive_heatmap"
+    run_words = tuple(word for word in _arguments.RUN if word != "shard")
+
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        _arguments.add_eps(parser)
+        parser.add_argument(
+            "--precision-goal",
+            type=_arguments.number,
+            metavar="P",
+            help="half-width of every 95 %% interval; default: 0.03",
+        )
+        parser.add_argument("--method", choices=["controls", "exact", "anytime"], help="default: controls")
+        parser.add_argument("--whole-map", action="store_true", help="95 %% for all cells at once")
+        parser.add_argument(
+            "--target", choices=["images", "source"], help="error on these images (default), or on their source"
+        )
+        parser.add_argument("--budget", metavar="TIME", help="the map after this time, such as 90s, 10min or 2h")
+        _arguments.add_size(parser)
+        _arguments.add_seed(parser)
+        parser.add_argument(
+            "--convention", default="common_signs", help="common_signs, yin2019, fhmap or rai; default: common_signs"
+        )
+
+    def arguments(self, options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
+        names = ("eps", "precision_goal", "method", "whole_map", "target", "budget", "size", "seed", "convention")
+        return _arguments.given(options, *names)
+
+
+VERB = _AdaptiveHeatmap()

@@ -1,0 +1,145 @@
+"""Which images a cell of a map needs for a stated precision: pure functions of the outcomes so far.
+
+Images have a rank, their place in a random order drawn before anything is measured; cell k is evaluated on the images
+of rank below counts[k]. A plan reads what is known and names the counts it wants next, or None when it is done. It
+knows no model: simulations and measurements run the same code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfreq.vocabulary import finite_samples
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Interval = tuple[FloatArray, FloatArray, FloatArray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is known, images in the order of their ranks.
+
+    Attributes:
+        counts: (cells,) images on which each cell was evaluated.
+        wrong: (cells, n) bool; means something where rank < counts.
+        margins: (cells, n) logit of the true class less that of the best other; where rank < counts.
+        clean: (n,) the same of the images as they are, where rank < counts.max().
+    """
+
+    counts: IntArray
+    wrong: NDArray[np.bool_]
+    margins: NDArray[np.floating]
+    clean: NDArray[np.floating]
+
+    @property
+    def available(self) -> int:
+        """How many images there are."""
+        return self.wrong.shape[1]
+
+    @functools.cached_property
+    def errors(self) -> IntArray:
+        """(cells,) wrong outcomes among those evaluated."""
+        return np.array([row[:n].sum() for row, n in zip(self.wrong, self.counts, strict=True)], dtype=np.int64)
+
+
+class Plan(Protocol):
+    """How many images each cell gets, and what is read off them."""
+
+    half_width: float
+
+    def next_counts(self, known: Known) -> IntArray | None:
+        """(cells,) images wanted of each cell, nowhere fewer than it has; None if nothing is missing."""
+        ...
+
+    def read(self, known: Known) -> Interval:
+        """(estimate, low, high) of every cell."""
+        ...
+
+
+def plain(known: Known) -> FloatArray:
+    """(cells,) share of errors; NaN where nothing was evaluated."""
+    return np.where(known.counts > 0, known.errors / np.maximum(known.counts, 1), np.nan)
+
+
+class Exact:
+    """Group-sequential sampling with exact intervals: no assumption at all on images, model or neighbours.
+
+    Each cell on its own follows `finite_samples.sequential`, whose coverage is computed for every share that N images
+    can have. The randomness is that of the order of the images alone; outcomes are fixed numbers. Over the whole map
+    Bonferroni's inequality holds whatever the dependence of the cells.
+    """
+
+    def __init__(self, half_width: float, confidence: float, population: int | None) -> None:
+        self.half_width = half_width
+        self._plan = finite_samples.sequential(half_width, population, confidence=confidence)
+
+    def next_counts(self, known: Known) -> IntArray | None:
+        """As in `Plan`."""
+        looks = np.array(self._plan.looks)
+        wanted = known.counts.copy()
+        for n in np.unique(known.counts):
+            at = known.counts == n
+            open_ = np.ones(int(at.sum()), bool) if n == 0 else ~self._plan.stops(known.errors[at], int(n))
+            later = looks[looks > n]
+            if len(later):
+                wanted[np.flatnonzero(at)[open_]] = later[0]
+        wanted = np.minimum(wanted, known.available)
+        return None if (wanted == known.counts).all() else wanted
+
+    def read(self, known: Known) -> Interval:
+        """As in `Plan`."""
+        return by_count(known, self._plan.interval)
+
+
+class Anytime:
+    """Every cell goes on until its interval, which holds at all times at once, is narrow enough.
+
+    Ville's inequality: `finite_samples.anytime_interval`. It may be stopped and read at any moment, for any reason.
+    """
+
+    def __init__(
+        self,
+        half_width: float,
+        confidence: float,
+        population: int | None,
+        *,
+        step: int = 16,
+        coarse: Sequence[IntArray] = (),
+    ) -> None:
+        self.half_width, self._step, self._coarse = half_width, step, coarse
+        self._population, self._confidence = population, confidence
+
+    def next_counts(self, known: Known) -> IntArray | None:
+        """As in `Plan`."""
+        for cells in self._coarse:  # coarse to fine: a whole map early
+            if (known.counts[cells] == 0).any():
+                first = known.counts.copy()
+                first[cells] = np.maximum(first[cells], min(self._step, known.available))
+                return first
+        _, low, high = self.read(known)
+        open_ = (high - low > 2 * self.half_width + 1e-12) & (known.counts < known.available)
+        if not open_.any():
+            return None
+        return np.where(open_, np.minimum(known.counts + self._step, known.available), known.counts)
+
+    def read(self, known: Known) -> Interval:
+        """As in `Plan`."""
+        return by_count(
+            known, lambda x, n: finite_samples.anytime_interval(x, n, self._population, confidence=self._confidence)
+        )
+
+
+def by_count(known: Known, interval: Callable[[IntArray, int], tuple[FloatArray, FloatArray]]) -> Interval:
+    """Plain shares with the interval of successes and draws, cells with as many images together; [0, 1] without any."""
+    low, high = np.zeros(len(known.counts)), np.ones(len(known.counts))
+    for n in np.unique(known.counts[known.counts > 0]):
+        at = known.counts == n
+        low[at], high[at] = interval(known.errors[at], int(n))
+    return plain(known), low, high

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastfreq as ff
+from fastfreq.inputs.adaptive_heatmap.measurement import seconds
+
+
+@pytest.fixture
+def case(make_net, make_images):
+    net = make_net()
+    images, labels = make_images(net, n=150)
+    return net, images, labels
+
+
+@pytest.mark.parametrize("method", ["controls", "exact", "anytime"])
+def test_outcomes_are_those_of_the_whole_map_where_they_were_looked_at(case, method):
+    whole = ff.heatmap(*case, eps=2.0, size=(5, 7), convention="common_signs", seed=3)
+    part = ff.adaptive_heatmap(*case, eps=2.0, size=(5, 7), precision_goal=0.12, method=method, seed=3)
+    tried = part.tried.unpack()
+    np.testing.assert_array_equal(part.wrong.unpack(), whole.wrong.unpack() & tried)
+    assert part.half_width <= 0.12 + 1e-12 and part.share_of_passes < 1
+    assert part.passes == tried.sum() + tried.any(axis=0).sum()
+    assert ((part.low - 1e-12 <= whole.error) & (whole.error <= part.high + 1e-12)).mean() > 0.8
+    assert part.count.shape == (5, 7) and (part.count == part.count[::-1, ::-1]).all()
+    if method != "anytime":
+        again = ff.adaptive_heatmap(
+            *case, eps=2.0, size=(5, 7), precision_goal=0.12, method=method, seed=3, batch_size=37
+        )
+        np.testing.assert_array_equal(again.tried.packed, part.tried.packed)
+        np.testing.assert_allclose(again.estimates, part.estimates, atol=1e-5)  # margins round as logits do
+
+
+def test_all_images_leave_nothing_open(case):
+    net, images, labels = case
+    whole = ff.heatmap(net, images[:30], labels[:30], eps=2.0, size=(3, 5), convention="common_signs")
+    for method in ("controls", "exact", "anytime"):
+        part = ff.adaptive_heatmap(
+            net, images[:30], labels[:30], eps=2.0, size=(3, 5), precision_goal=0.001, method=method
+        )
+        for end in (part.error, part.low, part.high):
+            np.testing.assert_allclose(end, whole.error, atol=1e-12)
+    source = ff.adaptive_heatmap(
+        net, images[:30], labels[:30], eps=2.0, size=(3, 5), precision_goal=0.1, method="exact", target="source"
+    )
+    assert source.half_width > 0.1 and (source.count == 30).all()
+
+
+def test_a_whole_map_costs_more(case):
+    arguments = {"eps": 2.0, "size": (3, 5), "precision_goal": 0.15, "method": "exact"}
+    each, all_cells = (ff.adaptive_heatmap(*case, **arguments, whole_map=whole) for whole in (False, True))
+    assert all_cells.passes > each.passes and all_cells.half_width <= 0.15 + 1e-12
+
+
+def test_a_budget_gives_a_whole_map_early_and_a_file_that_is_always_one(case, tmp_path):
+    path = tmp_path / "map.npz"
+    short = ff.adaptive_heatmap(*case, eps=2.0, size=(7, 7), budget="1e-6s", checkpoint=path)
+    assert short.method == "anytime" and 0 < np.count_nonzero(short.count) < 49  # one round: the coarsest grid
+    assert (short.lows[short.tried.counts == 0] == 0).all() and np.isnan(short.error[short.count == 0]).all()
+    np.testing.assert_array_equal(ff.load(path).highs, short.highs)
+    long = ff.adaptive_heatmap(*case, eps=2.0, size=(7, 7), budget=60, precision_goal=0.2)
+    assert long.half_width <= 0.2 and (long.count > 0).all()
+    with pytest.raises(ValueError, match="expected a new file for `checkpoint`"):
+        ff.adaptive_heatmap(*case, eps=2.0, size=(7, 7), checkpoint=path)
+
+
+def test_times_in_words():
+    assert [seconds(t) for t in (5, "90s", "10min", "2h", "1.5")] == [5, 90, 600, 7200, 1.5]
+    for bad in ("10 days", "-1s", 0, "nan"):
+        with pytest.raises(ValueError, match="expected a `budget` in seconds"):
+            seconds(bad)
+
+
+def test_refusals(case):
+    for change, message in (
+        ({"method": "best"}, "'controls', 'exact' or 'anytime', got 'best'"),
+        ({"target": "all"}, "'images' or 'source', got 'all'"),
+        ({"precision_goal": 0.5}, "between 0 and 0.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ff.adaptive_heatmap(*case, eps=2.0, **change)
+    with pytest.raises(TypeError, match="expected no `shard`"):
+        ff.adaptive_heatmap(*case, eps=2.0, shard=(0, 2))
+    with pytest.raises(ValueError, match="read more than once"):
+        ff.adaptive_heatmap(case[0], iter([case[1:]]), eps=2.0)
+    result = ff.adaptive_heatmap(*case, eps=2.0, size=(3, 3), precision_goal=0.3)
+    with pytest.raises(TypeError, match="an AdaptiveHeatmap is whole"):
+        _ = result + result
