@@ -28,7 +28,7 @@ CANNOT = {
 # interpreted eigenvalue kernels take a second for twenty matrices
 SMALLER = {
     "singular_values": {"input_size": (3, 3, 3)},
-    "bottleneck": {"input_size": (3, 3, 3)},
+    "bottleneck": {"input_size": (3, 3, 3), "layers": ("stem",)},
 }
 rows = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
@@ -58,6 +58,8 @@ WITHOUT_GRAPHS = {
     **dict.fromkeys(("feature_spectra", "invariance"), "reads every layer in one pass, and checks each"),
     **dict.fromkeys(("image_spectrum", "difference_spectrum", "approximation_curve"), "runs no network"),
     **dict.fromkeys(("singular_values", "filters", "bottleneck"), "is of the weights"),
+    **dict.fromkeys(("maximize", "invert"), "searches by gradients"),
+    "top_patches": "watches a layer of the network as it is",
     "downsampling": "times the networks as they are",
     "sparse_coding": "watches the network as it is",
 }

@@ -280,7 +280,7 @@ def test_what_is_wrong_is_refused():
     net.add_module("layer2", nn.Conv2d(4, 4, 3))
     net.eval()
     call = {"input_size": (3, 9, 9), "search": ImageSearch(steps=1)}
-    with pytest.raises(KeyError, match="got 'layr2'; did you mean layer2, layer1"):
+    with pytest.raises(KeyError, match="such as layer2, layer1"):
         ff.maximize(net, "layr2", **call)
     for units, message in (
         ([4], "from 0 to 3 of layer 'layer2', each once, got 4 out"),

@@ -77,7 +77,7 @@ def test_other_images_are_noticed():
 
 def test_what_is_wrong_is_refused():
     model, images = net(nn.Conv2d(3, 6, 5)), pictures(2)
-    with pytest.raises(KeyError, match="did you mean 0"):
+    with pytest.raises(KeyError, match="such as 0"):
         ff.top_patches(model, images, layer="00")
     for units in ([6], [-1, 2], [2, 1], [1, 1]):
         with pytest.raises(ValueError, match="expected `units`"):

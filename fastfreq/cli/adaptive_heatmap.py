@@ -24,9 +24,13 @@ class _AdaptiveHeatmap(Measure):
         parser.add_argument("--method", choices=["controls", "exact", "anytime"], help="default: controls")
         parser.add_argument("--whole-map", action="store_true", help="95 %% for all cells at once")
         parser.add_argument(
-            "--target", choices=["images", "source"], help="error on these images (default), or on their source"
+            "--target", choices=["images", "source"], help="error on these images, or on their source; default: images"
         )
-        parser.add_argument("--budget", metavar="TIME", help="the map after this time, such as 90s, 10min or 2h")
+        parser.add_argument(
+            "--budget",
+            metavar="TIME",
+            help="the map after this time, such as 90s, 10min or 2h; as long as it takes if left out",
+        )
         _arguments.add_size(parser)
         _arguments.add_seed(parser)
         parser.add_argument(

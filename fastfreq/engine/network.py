@@ -153,7 +153,7 @@ class Network:
             known = [key for key in modules if key]
             close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:11]
             raise KeyError(
-                f"expected a layer named as in model.named_modules(), got {name!r}; did you mean {', '.join(close)}?"
+                f"expected a layer named as in model.named_modules(), such as {', '.join(close)}; got {name!r}"
             )
         return modules[name]
 

@@ -17,6 +17,7 @@ from fastfreq.engine import sources
 from fastfreq.engine.images import Chunk
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
+from fastfreq.engine.ranks import apart
 from fastfreq.engine.run import RunOptions
 from fastfreq.engine.session import Session
 from fastfreq.results.folds import Outcomes, by_image, condition, same
@@ -79,7 +80,8 @@ def adaptive_heatmap(
         size: as for `heatmap`.
         convention: as for `heatmap`; common signs are the default.
         seed: key of the random signs and of the order of the images.
-        **run: `RunOptions`, without `shard` and `first_image`. `checkpoint` names a new file that holds a whole, valid
+        **run: `RunOptions`, without `shard` and `first_image`; processes of `torch.distributed` make the whole map
+            each, and distributed=True is refused. `checkpoint` names a new file that holds a whole, valid
             result after every step; a measurement does not go on from it.
 
     Returns:
@@ -95,6 +97,11 @@ def adaptive_heatmap(
     for name in ("shard", "first_image"):
         if name in run:
             raise TypeError(f"expected no `{name}`: which images a cell needs depends on all of them; use `heatmap`")
+    if run.get("distributed") is True:
+        raise ValueError(
+            "expected `distributed` left out: which images a cell needs depends on all of them, so each process makes "
+            "the whole map; share out a `heatmap` instead"
+        )
     request = _Request(
         eps=checks.check_eps(eps),
         convention=conventions.resolve(convention),
@@ -176,7 +183,8 @@ class _Request:
         while (counts := plan.next_counts(found.known)) is not None:
             kind = _LaterRound if found.known.counts.any() else _Round
             what = kind(self, size, frequencies, ranks, found.known.counts, counts)
-            each: _Outcomes = measure(what, model, images, labels, options)
+            with apart():
+                each: _Outcomes = measure(what, model, images, labels, options)
             found = found.with_round(each, counts)
             result = self._result(plan, found, each)
             if out is not None:
