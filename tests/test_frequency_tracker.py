@@ -552,3 +552,15 @@ def test_damaged_files_are_refused(tmp_path, path):
     file.write_bytes(data)
     with pytest.raises(ValueError, match="damaged"):
         ff.load(file)
+
+
+def test_a_file_stays_where_it_was_named_whatever_the_programs_folder_becomes(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    x = torch.arange(8.0)[:, None] / 8
+    tracker = ff.FrequencyTracker(x, torch.sin(2 * torch.pi * x), measures="dft", path="history.npz")
+    monkeypatch.chdir(tmp_path / "there")
+    tracker.step(nn.Linear(1, 1), 0)
+    tracker.flush()
+    assert (tmp_path / "here/history.npz").exists() and not list((tmp_path / "there").iterdir())

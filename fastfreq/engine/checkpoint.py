@@ -45,7 +45,7 @@ class Checkpoint:
 
     def __init__(self, path: str | Path | None, kind: type[ImagesResult], ranks: Ranks | None = None) -> None:
         self.ranks = ranks or Ranks()
-        self._path = None if path is None else Path(path)
+        self._path = None if path is None else Path(path).absolute()  # programs change their folder
         self.before: Any = None
         self._saved = time.monotonic()
         self._verified = 0

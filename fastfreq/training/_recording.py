@@ -43,7 +43,7 @@ class Recording(Generic[Record]):
         result: Callable[[dict[int, Record]], Any],
         restore: Callable[[Any], dict[int, Record]],
     ) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else Path(path).absolute()  # programs change their folder
         self._result = result
         self.records: dict[int, Record] = {}
         self._restored = False

@@ -167,7 +167,7 @@ class _Request:
         """Round after round until the plan is done, or the time."""
         started = time.monotonic()
         options = run.copy()
-        out = None if options.get("checkpoint") is None else Path(str(options.pop("checkpoint")))
+        out = None if options.get("checkpoint") is None else Path(str(options.pop("checkpoint"))).absolute()
         if out is not None and out.exists():
             raise ValueError(f"expected a new file for `checkpoint`, {out} exists; name another")
         if iter_once(images):
