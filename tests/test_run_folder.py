@@ -125,6 +125,16 @@ def test_a_stopped_run_goes_on_and_only_when_asked(job, capsys):
     assert said()["finished"] and [file.name for file in run.iterdir()] == ["run.json"]
 
 
+def test_a_refused_run_leaves_nothing_behind(job, capsys):
+    before = sorted(Path().iterdir())
+    assert main([*HEATMAP, "--layers", "nowhere", "--out", "made/for"]) == 2
+    assert sorted(Path().iterdir()) == before
+    kept = Path("kept")
+    kept.mkdir()
+    assert main([*HEATMAP, "--layers", "nowhere", "--out", "kept"]) == 2
+    assert kept.is_dir() and not list(kept.iterdir())
+
+
 def test_forced_runs_begin_again(job):
     stopped()
     partial = Path("out", f"{NAME}.run", "partial.npz")

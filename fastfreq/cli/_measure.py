@@ -167,7 +167,12 @@ class Measure:
             group.agreed(lambda f=folder: f.begin(options, subject, details, ranks=group.size))
             if self.keeps(options) and options.checkpoint is None:
                 options.partial = shared["checkpoint"] = folder.partial
-            found = self.call(function, subject, {**arguments, **own, **shared})
+            try:
+                found = self.call(function, subject, {**arguments, **own, **shared})
+            except Exception:
+                if group.first:
+                    folder.withdraw()
+                raise
             if not group.first:
                 continue
             found = dataclasses.replace(found, details={**found.details, **details})

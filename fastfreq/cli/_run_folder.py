@@ -37,6 +37,7 @@ class RunFolder:
         self._folder = folder_of(file)
         self.partial = self._folder / "partial.npz"
         self._said: dict[str, Any] = {}
+        self._made: list[Path] = []
 
     def begin(self, options: argparse.Namespace, subject: Subject, details: dict[str, str], *, ranks: int) -> None:
         """Take the folder and write down what is known before anything is computed.
@@ -56,6 +57,7 @@ class RunFolder:
                 f"--resume: expected it, or --force to begin again: images of this very run are finished in "
                 f"{self._folder}"
             )
+        self._made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         self._folder.mkdir(parents=True, exist_ok=True)
         names = None if subject.data is None else subject.data.names()
         if names is not None and subject.data is not None:
@@ -77,6 +79,17 @@ class RunFolder:
         self._forget()
         self._said["finished"] = _now()
         self._write()
+
+    def withdraw(self) -> None:
+        """The run was refused before it had anything: the name is free again."""
+        if self._folder not in self._made or self.partial.exists() or self._parts.is_dir() or self._file.exists():
+            return
+        for name in ("run.json", "images.txt"):
+            (self._folder / name).unlink(missing_ok=True)
+        for folder in self._made:  # the innermost first
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
 
     @property
     def _parts(self) -> Path:
