@@ -27,8 +27,8 @@ CANNOT = {
 }
 # interpreted eigenvalue kernels take a second for twenty matrices
 SMALLER = {
-    "singular_values": {"input_size": (3, 3, 3)},
-    "bottleneck": {"input_size": (3, 3, 3), "layers": ("stem",)},
+    "singular_values": {"input_size": (3, 3, 2), "layers": ("stem",)},
+    "bottleneck": {"input_size": (3, 3, 2), "layers": ("stem",)},
 }
 rows = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
@@ -172,10 +172,10 @@ def test_a_heat_map_hands_its_kernel_images_laid_out_as_its_output(log):
 
 # ---------------------------------------------------------------- waiting
 MORE = {  # the same with a few conditions and with more
-    "heatmap": ({"size": (3, 3)}, {"size": (3, 5)}),
-    "filter_curve": ({"bandwidths": (2,)}, {"bandwidths": (2, 3, 4)}),
-    "noise_curve": ({"bandwidths": (2,)}, {"bandwidths": (2, 3, 4)}),
-    "critical_band": ({"deviations": (0.1,)}, {"deviations": (0.1, 0.2, 0.3)}),
+    "heatmap": ({"frequencies": [(0, 1)]}, {"frequencies": [(0, 1), (1, 1), (2, 1)]}),
+    "filter_curve": ({"bandwidths": (2,)}, {"bandwidths": (2, 3)}),
+    "noise_curve": ({"bandwidths": (2,)}, {"bandwidths": (2, 3)}),
+    "critical_band": ({"deviations": (0.1,)}, {"deviations": (0.1, 0.2)}),
     "dominant_frequencies": ({"size": (3, 3)}, {"size": (5, 5)}),
     "component_curves": ({"radii": (2,)}, {"radii": (2, 3, 4)}),
 }

@@ -202,8 +202,17 @@ def test_scattering_moves_less_than_wavelets_when_the_image_moves():
 
 
 # ---------------------------------------------------------------- curvelets
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 50), (128, 129)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+FLOATS = (torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        ((32, 32), torch.float64),
+        ((33, 47), torch.float32),
+        *(pytest.param(size, dtype, marks=pytest.mark.slow) for size in [(64, 50), (128, 129)] for dtype in FLOATS),
+    ],
+)
 def test_curvelets_are_a_tight_frame_of_any_size(size, dtype):
     pytest.importorskip("curvelets.torch")
     x = images(2, 2, *size, dtype=dtype) - 0.3

@@ -36,8 +36,9 @@ def route(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize("keywords", [{}, {"groups": 2}, {"stride": 2}, {"dilation": 1}], ids=str)
-@pytest.mark.parametrize("size", [(6, 8), (4, 10)])
+@pytest.mark.parametrize(
+    ("keywords", "size"), [({}, (6, 8)), ({"groups": 2}, (4, 10)), ({"stride": 2}, (6, 8)), ({"stride": 2}, (4, 10))]
+)
 def test_spectral_norm_is_that_of_the_dense_matrix(keywords, size, route):
     layer = circular(4, 6, 3, **keywords)
     truth = np.linalg.norm(dense(layer, 4, size), 2)
@@ -53,15 +54,16 @@ def test_gradient_is_that_of_finite_differences(route):
         other.weight = weight
         return ff.spectral_norm(other, input_size=(5, 6))
 
-    assert torch.autograd.gradcheck(norm, layer.weight.detach().clone().requires_grad_(), atol=1e-6)
+    # along one direction of all weights: any one of them that is wrong shows
+    assert torch.autograd.gradcheck(norm, layer.weight.detach().clone().requires_grad_(), atol=1e-6, fast_mode=True)
 
 
 def test_norms_of_large_layers_by_lanczos_equal_those_of_all_values():
     torch.manual_seed(0)
     layer = nn.Conv2d(192, 180, 3, padding=1, padding_mode="circular")
-    truth = ff.singular_values(layer, input_size=(6, 5)).norm
-    assert abs(float(ff.spectral_norm(layer, input_size=(6, 5)).detach()) / truth - 1) < 1e-6
-    twice = [float(ff.spectral_norm(layer, input_size=(6, 5)).detach()) for _ in range(2)]
+    truth = ff.singular_values(layer, input_size=(4, 5)).norm
+    assert abs(float(ff.spectral_norm(layer, input_size=(4, 5)).detach()) / truth - 1) < 1e-6
+    twice = [float(ff.spectral_norm(layer, input_size=(4, 5)).detach()) for _ in range(2)]
     assert twice[0] == twice[1]
 
 
@@ -83,8 +85,9 @@ def planted(dtype, gap, seed=0):
     return layer
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("gap", [1e-6, 0.0])
+@pytest.mark.parametrize(
+    ("gap", "seed"), [(1e-6, 0), (0.0, 1), *(pytest.param(gap, 2, marks=pytest.mark.slow) for gap in (1e-6, 0.0))]
+)
 def test_the_larger_of_two_frequencies_that_nearly_tie_is_found(route, gap, seed):
     layer = planted(torch.float64, gap, seed)
     norm = ff.spectral_norm(layer, input_size=(7, 5))
@@ -116,7 +119,7 @@ def test_frequencies_that_all_share_one_value(route):
     assert abs(float(ff.spectral_norm(layer, input_size=(6, 7)).detach()) / truth - 1) < 1e-9
 
 
-@pytest.mark.parametrize("factor", [1e-37, 1e-25, 1e18, 1e38])
+@pytest.mark.parametrize("factor", [1e-37, 1e38])  # the ends of float32
 def test_weights_of_any_scale(route, factor):
     layer = circular(5, 7, 3).float()
     before = float(ff.spectral_norm(layer, input_size=(6, 7)).detach())
@@ -150,15 +153,15 @@ def lapack_norm(layer, size):
     return np.linalg.svd(symbols, compute_uv=False).max()
 
 
-@pytest.mark.parametrize(("shape", "delta"), [((40, 28), True), ((28, 40), True), ((33, 33), True), ((24, 8), False)])
+@pytest.mark.parametrize(("shape", "delta"), [((24, 17), True), ((17, 24), True), ((20, 20), True), ((24, 8), False)])
 def test_near_orthogonal_layers(shape, delta, route):
-    for noise in [0, 1e-7, 1e-5, 1e-3, 1e-2]:
+    for noise in [0, 1e-5, 1e-2]:
         layer = near_orthogonal(shape, noise, 0, delta=delta)
         norm = float(ff.spectral_norm(layer, input_size=(6, 7)).detach())
         assert abs(norm / lapack_norm(layer, (6, 7)) - 1) < 5e-7, noise
 
 
-@pytest.mark.parametrize("c", [48, 170])
+@pytest.mark.parametrize("c", [24, pytest.param(170, marks=pytest.mark.slow)])
 def test_the_identity_ties_at_all_frequencies(c, route):
     layer = nn.Conv2d(c, c, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight)
@@ -187,7 +190,7 @@ def test_constant_taps_that_bfloat16_rounds_all_one_way(monkeypatch):
     monkeypatch.setattr(module, "DIRECT", 0)
     monkeypatch.setattr(module, "FEW_BYTES", 0)
     monkeypatch.setattr(module, "multiplies_bfloat16", lambda _device: True)
-    for seed in range(10):
+    for seed in range(3):
         taps = 1 + 4e-3 * np.random.default_rng(seed).standard_normal((3, 3))
         taps[0] *= -1
         layer = nn.Conv2d(20, 20, 3, padding=1, padding_mode="circular", bias=False)
@@ -289,7 +292,7 @@ BOUNDED = [
 @pytest.mark.parametrize(("make", "looseness"), BOUNDED, ids=[str(make()) for make, _ in BOUNDED])
 @pytest.mark.parametrize("n", [6, 42])
 def test_bounds_are_never_below_the_norm_nor_far_above(make, looseness, n):
-    for seed in range(3):
+    for seed in range(3) if n == 6 else (0, 2):
         torch.manual_seed(seed)
         layer = make()
         size = (n, n + 2)[: layer.weight.ndim - 2] if layer.weight.ndim < 5 else (min(n, 10),) * 3
@@ -335,7 +338,7 @@ def any_layer(rng, seed):
     return (layer.double() if rng.random() < 0.5 else layer), size
 
 
-@pytest.mark.parametrize("cases", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [50, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_bounds_of_random_layers_are_never_below(cases):
     rng = np.random.default_rng(cases)
     seen, largest = 0, {1: 1.0, 2: 1.0, 3: 1.0}

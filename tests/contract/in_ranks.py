@@ -16,7 +16,7 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.engine import ranks
 from tests.contract import subjects
-from tests.contract.table import TABLE
+from tests.contract.table import BY_NAME
 
 BATCH = {2: 5, 3: 7}  # of 12 images: three batches for two ranks, two for three ranks, one of which has none
 
@@ -35,11 +35,13 @@ def join(rank: int, size: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size)
 
 
-def every_row(rank: int, size: int, folder: Path) -> None:
-    """Measure all rows and wrapped models one after the other; leave each result, or what went wrong, in `folder`."""
+def every_row(rank: int, size: int, folder: Path, names: list[str]) -> None:
+    """Measure rows of these names, then wrapped models; leave each result, or what went wrong, in `folder`."""
     join(rank, size, folder)
     ranks.SILENT = 20.0
-    tasks: dict[str, Callable[[], Any]] = {row.name: lambda row=row: row.plain(**options(row, size)) for row in TABLE}
+    tasks: dict[str, Callable[[], Any]] = {
+        name: lambda row=BY_NAME[name]: row.plain(**options(row, size)) for name in names
+    }
     tasks |= {f"wrapped-{name}": lambda wrap=wrap: heatmap(wrap()) for name, wrap in WRAPPED.items()}
     for name, task in tasks.items():
         try:

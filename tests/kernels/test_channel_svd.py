@@ -32,11 +32,14 @@ def batch(m, n, kind="random", count=1 if INTERPRETED else 9):
 
 
 @pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu", "reference", None])
-@pytest.mark.parametrize("kind", ["random", "zero", "rank one", "equal", "a column of zeros"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        *((shape, "random") for shape in ([*SHAPES[:3], (17, 9)] if INTERPRETED else SHAPES)),
+        *((shape, kind) for kind in ("zero", "rank one", "equal", "a column of zeros") for shape in [(3, 5), (7, 4)]),
+    ],
+)  # in the interpreter one of 33 rows takes seconds
 def test_decomposes(shape, kind, backend):
-    if INTERPRETED and shape == (33, 17) and kind != "random":
-        shape = (17, 9)  # the interpreter takes seconds for four times as many steps
     A = batch(*shape, kind)
     u, s, vh = kernels.channel_svd(A, backend=backend)
     truth = np.linalg.svd(A.numpy(), compute_uv=False)
@@ -48,7 +51,7 @@ def test_decomposes(shape, kind, backend):
 
 
 @pytest.mark.parametrize("backend", ["triton"] if INTERPRETED else ["cpu"])
-@pytest.mark.parametrize("shape", [(9, 6), (5, 12), (1, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 3), (3, 6), (1, 3)] if INTERPRETED else [(9, 6), (5, 12), (1, 3)], ids=str)
 @pytest.mark.parametrize("dtype", EPS, ids=str)
 def test_both_precisions_and_real_matrices(shape, dtype, backend):
     for A in (batch(*shape).to(dtype), batch(*shape).real.to(dtype.to_real())):
@@ -205,7 +208,8 @@ SPECTRA = {
 def test_planted_values_to_a_few_roundings_of_the_largest(shape, spectrum, route):
     values = SPECTRA[spectrum](min(shape))
     for dtype, eps in EPS.items():
-        s = kernels.channel_singular_values(planted(values, *shape, 37).to(dtype))
+        count = 37 if max(shape) < 20 else 9  # no multiple of any number of lanes
+        s = kernels.channel_singular_values(planted(values, *shape, count).to(dtype))
         assert (s.diff(dim=1) <= 0).all() and (s >= 0).all()
         np.testing.assert_allclose(s, np.broadcast_to(values, s.shape), rtol=0, atol=200 * eps * values.max(initial=0))
 
