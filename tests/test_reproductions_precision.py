@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import fastfreq as ff
+from fastfreq.vocabulary import fourier
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "reproductions"
 NET = """
@@ -35,7 +36,7 @@ def script(monkeypatch):
     return module
 
 
-def test_simulated_maps_are_those_that_the_toolkit_makes(script, tmp_path):
+def test_simulated_maps_are_those_that_the_toolkit_makes(script, monkeypatch, tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     (tmp_path / "nets.py").write_text(NET)
     torch.manual_seed(0)
@@ -50,7 +51,7 @@ def test_simulated_maps_are_those_that_the_toolkit_makes(script, tmp_path):
     labels[:20] = rng.integers(0, 4, 20)  # some are wrong
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     words = ["--data", tmp_path / "data.npz", "--network", "small", f"{tmp_path / 'nets.py'}:net"]
-    words += [tmp_path / "net.safetensors", "--size", 5, "--goal", 0.1, "--source", 200, "--maps", 20, "--seed", 3]
+    words += [tmp_path / "net.safetensors", "--size", 5, "--goal", 0.1, "--source", 200, "--maps", 8, "--seed", 3]
     words += ["--outcomes", tmp_path / "kept", "--out", tmp_path]
     script.called(*words, "--runs", "exact")
     script.called(*words)  # reads the outcomes
@@ -58,13 +59,51 @@ def test_simulated_maps_are_those_that_the_toolkit_makes(script, tmp_path):
     assert set(script.RUNS) < set(found) and found["images"] == 80
     for name, figures in ((name, found[name]) for name in script.RUNS):
         assert figures["largest half-width"] <= 0.1 + 1e-5 or "source" in name
-        assert 0.85 < figures["coverage"] <= 1 and 10 < figures["passes per cell"] < 220
-    assert found["exact, whole map"]["maps covered in all cells"] >= 0.9 and found["anytime"]["coverage"] > 0.97
+        assert 0.75 < figures["coverage"] <= 1 and 10 < figures["passes per cell"] < 220
+    assert found["exact, whole map"]["maps covered in all cells"] >= 0.75 and found["anytime"]["coverage"] > 0.97
+    words = [
+        *words[:8],
+        "--outcomes",
+        tmp_path / "kept",
+        "--out",
+        tmp_path,
+        "--seed",
+        3,
+        "--repeats",
+        2,
+        "--share",
+        0.4,
+    ]
+    monkeypatch.setattr(sys, "argv", ["quick_map", *map(str, words)])
+    importlib.import_module("quick_map").main()
+    found = json.loads((tmp_path / "quick_map.json").read_text())["small"]
+    assert len(found["ideas"]) == 17 and max(idea["share of passes"] for idea in found["ideas"].values()) <= 0.4
     with np.load(tmp_path / "kept" / "small_5_3.npz") as kept:
         whole = ff.heatmap(
             net.eval(), pixels, torch.from_numpy(labels), eps=4.0, size=5, convention="common_signs", seed=3
         )
         np.testing.assert_array_equal(kept["margins"] < 0, whole.wrong.unpack())
+
+
+def test_smoothing_takes_noise_away(script):
+    quick = importlib.import_module("quick_map")
+    frequencies, _ = fourier.unique_frequencies((32, 32), (17, 17))
+    radius = np.hypot(*frequencies.T)
+    truth = 0.5 + 0.3 * np.cos(radius / 3) + 0.1 * (frequencies[:, 0] * frequencies[:, 1] > 0)
+    noisy = np.random.default_rng(0).binomial(30, truth.clip(0, 1)) / 30
+    smoothed = quick.smooth(noisy, frequencies, np.zeros((len(truth), 0)))
+    assert np.abs(smoothed - truth).mean() < 0.6 * np.abs(noisy - truth).mean()
+    flat = np.random.default_rng(1).binomial(30, 0.3, len(truth)) / 30
+    assert quick.smooth(flat, frequencies, np.zeros((len(truth), 0))).std() < 0.3 * flat.std()
+
+
+def test_the_best_quick_map_is_a_smoothed_pilot_of_other_images_in_each_cell():
+    figures = json.loads((SCRIPTS / "results" / "quick_map.json").read_text())
+    assert len(figures) >= 3
+    for network in figures.values():
+        best, today = network["ideas"]["pilot of other images each, smoothed"], network["ideas"]["gradient_heatmap"]
+        assert best["rank correlation"] > today["rank correlation"] + 0.15 and best["share of passes"] <= 0.03
+        assert best["mean absolute error"] < today["mean absolute error"] / 5
 
 
 def test_what_a_share_of_the_fixed_number_costs(script):
