@@ -106,6 +106,14 @@ def test_the_best_quick_map_is_a_smoothed_pilot_of_other_images_in_each_cell():
         assert best["mean absolute error"] < today["mean absolute error"] / 5
 
 
+def test_coverage_as_committed():
+    figures = json.loads((SCRIPTS / "results" / "precision_goal.json").read_text())
+    networks = [found for name, found in figures.items() if not name.startswith("made")]
+    assert len(networks) >= 3 and all(found["controls"]["maps"] >= 2000 for found in networks)
+    assert all(found["controls"]["coverage"] >= 0.95 and found["exact"]["coverage"] >= 0.95 for found in networks)
+    assert all(found["exact"]["of oracle"] <= 1.15 for found in networks)
+
+
 def test_what_a_share_of_the_fixed_number_costs(script):
     figures = script.prices(300.0, 0.03, np.full(9, 0.5), 1000)
     assert figures["of oracle"] == figures["of fixed"] == round(300 / figures["fixed"], 3)

@@ -32,7 +32,7 @@ class Controlled:
     of the levels by squares, and is right in the limit of many images, also when images are added until it is narrow
     (Anscombe 1952; Chow, Robbins 1965). It is **not** exact for few images, which `plans.Exact` is: intervals of
     bounded means that are proven for every sample cost 2 log(2 / 0.05) / 1.96^2 = 1.9 times the images, more than
-    controls save. So 95 % means: of the cells of maps of networks with shares from .1 to .9 about 95 % are covered,
+    controls save. So 95 % means: of the cells of the three networks measured 95 % are covered,
     single cells may be covered in 93 % of the orders of images. Where nearly all is right, or wrong, and the clean
     image tells nearly all of it, a cell stops after few errors and 90 % was measured of such made outcomes at shares
     of .05 and .1. On measured and on made outcomes: benchmarks/reproductions/precision_goal.py.

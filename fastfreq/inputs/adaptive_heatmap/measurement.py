@@ -64,7 +64,7 @@ def adaptive_heatmap(
       spends 4 p (1 - p) of the images of a fixed number, and about a tenth more for looking.
     - "controls": a pilot of 64 images, then a few frequencies on many images and all others on few, with what the
       former and the clean image predict of the latter (`controlled.Controlled`). The fewest passes. Its 95 % is that
-      of large samples, no theorem: 95 % of the cells of four measured networks, 90 % of made outcomes of which a
+      of large samples, no theorem: 95 % of the cells of three measured networks, 90 % of made outcomes of which a
       twentieth to a tenth is wrong: take "exact" there. It needs signs common to all frequencies to be worth it.
     - "anytime": intervals that hold at all moments at once, whatever makes you stop. For 0.03 a cell needs at most 1.5
       times the images that a fixed number needs of 1,000, 2.8 times of 10,000, 3.5 times with target="source".
