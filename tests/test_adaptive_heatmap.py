@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import fastfreq as ff
-from fastfreq.inputs.adaptive_heatmap.measurement import seconds
+from fastfreq.inputs.adaptive_heatmap.arguments import seconds
+from fastfreq.inputs.adaptive_heatmap.plans import Known, expected_counts
 
 
 @pytest.fixture
@@ -59,10 +60,22 @@ def test_a_budget_gives_a_whole_map_early_and_a_file_that_is_always_one(case, tm
     assert short.method == "anytime" and 0 < np.count_nonzero(short.count) < 49  # one round: the coarsest grid
     assert (short.lows[short.tried.counts == 0] == 0).all() and np.isnan(short.error[short.count == 0]).all()
     np.testing.assert_array_equal(ff.load(path).highs, short.highs)
-    long = ff.adaptive_heatmap(*case, eps=2.0, size=(7, 7), budget=60, precision_goal=0.2)
-    assert long.half_width <= 0.2 and (long.count > 0).all()
+    arguments = {"eps": 2.0, "size": (7, 7), "precision_goal": 0.2}
+    long = ff.adaptive_heatmap(*case, budget=60, **arguments)
+    assert long.half_width <= 0.2 and (long.count > 0).all() and long.expected_passes == long.passes
+    started = ff.adaptive_heatmap(*case, budget=1e-6, **arguments)
+    assert 0.4 < started.expected_passes / long.passes < 1.5 and started.passes < 0.1 * long.passes
+    assert started.details["finish"].startswith("± 0.2 after about ")
     with pytest.raises(ValueError, match="expected a new file for `checkpoint`"):
         ff.adaptive_heatmap(*case, eps=2.0, size=(7, 7), checkpoint=path)
+
+
+def test_the_estimate_of_what_is_left():
+    known = Known(np.array([100, 100, 0]), np.zeros((3, 400), bool), np.zeros((3, 400)), np.zeros(400))
+    low, high = np.array([0.0, 0.4, 0.0]), np.array([0.04, 0.6, 1.0])
+    of_source = expected_counts(known, low, high, 0.05, None)
+    np.testing.assert_array_equal(of_source, [100, 400, 250])  # half the width of the second: four times the images
+    np.testing.assert_array_equal(expected_counts(known, low, high, 0.05, 400), [100, 229, 165])  # 1 / n - 1 / N
 
 
 def test_times_in_words():

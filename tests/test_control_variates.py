@@ -85,6 +85,19 @@ def test_controls_save_passes_and_cover():
     assert np.mean(covered) > 0.935  # 40 maps; .95 over 2,000: benchmarks/reproductions/precision_goal.py
 
 
+def test_a_cell_that_needs_more_images_than_foreseen_takes_the_controls_along():
+    rng = np.random.default_rng(6)
+    clean, latent = rng.standard_normal(1000), rng.standard_normal(1000) + 1.3
+    margins = latent + 0.02 * rng.standard_normal((41, 1000))
+    margins[-1] = rng.standard_normal(1000)  # its pilot looks like the others'
+    margins[-1, :64] = latent[:64]
+    plan = Controlled(0.03, 0.95, 1000, [0, 3, 6, 1])
+    known, (_, low, high) = followed(plan, margins < 0, margins.astype(np.float16), clean, np.arange(1000))
+    assert (high - low).max() <= 0.06 + 1e-12 and known.counts[-1] > 400
+    chosen, images = plan.controls
+    assert chosen and images >= known.counts[-1] and (known.counts[chosen] >= images).all()
+
+
 def test_controls_of_a_map_that_nothing_predicts_are_given_up():
     rng = np.random.default_rng(5)
     wrong = rng.random((20, 400)) < 0.5

@@ -50,7 +50,8 @@ def test_fixed_numbers_of_draws():
     n = fixed_draws(0.03, 1000)
     widths = {m: np.ptp(hypergeometric_interval(np.arange(m + 1), m, 1000), axis=0).max() for m in (n - 16, n)}
     assert widths[n] <= 0.06 + 1e-12 < widths[n - 16] and 520 < n < 540
-    assert fixed_draws(0.03, 1000, anytime=True) > 1.3 * n
+    assert fixed_draws(0.03, 1000, anytime=True) / n == pytest.approx(1.49, abs=0.01)  # the price of any moment
+    assert fixed_draws(0.03, None, anytime=True) / 1098 == pytest.approx(3.48, abs=0.01)
 
 
 def followed(plan, k, runs, rng):

@@ -1,18 +1,21 @@
 """How many forward passes a heat map of a stated precision takes, and how its intervals cover, on measured outcomes.
 
-    python benchmarks/reproductions/precision_goal.py --data cifar10.npz --limit 1000 --maps 2000 \\
+    python benchmarks/reproductions/precision_goal.py --data cifar10.npz --limit 1000 --maps 2000 --outcomes OUTCOMES \\
         --network natural nets.py:resnet20 natural.safetensors --network adversarial nets.py:robust robust.safetensors
 
-Every network's outcomes at all frequencies of all images are measured once; then each map is simulated by drawing the
-order of the images, so that what it should find is known exactly. Passes count pilots, controls and clean images, in
-images per cell. `fixed` is the number that a guaranteed half-width needs of every cell without replacement,
-`oracle` 4 p (1 - p) of it with the shares known. With --source images are drawn with replacement.
+Every network's outcomes at all frequencies of all images are measured once, and kept in --outcomes; then each map is
+simulated by drawing the order of the images, so that what it should find is known exactly. Passes count pilots,
+controls and clean images, in images per cell. `fixed` is the number that a guaranteed half-width needs of every cell
+without replacement, `oracle` 4 p (1 - p) of it with the shares known. With --source images are drawn with replacement.
+A later run adds to what --out holds: other networks, or other --runs of the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,129 +27,191 @@ from fastfreq.inputs.adaptive_heatmap import plans
 from fastfreq.inputs.adaptive_heatmap.controlled import Controlled, spread
 from fastfreq.inputs.adaptive_heatmap.measurement import margin
 from fastfreq.results import store
-from fastfreq.vocabulary import finite_samples
+from fastfreq.vocabulary import finite_samples, fourier
 
-# method, whether for the whole map, and which share of the maps
-RUNS = (
-    ("controls", False, 1),
-    ("exact", False, 1),
-    ("controls", True, 4),
-    ("exact", True, 4),
-    ("anytime", False, 20),
-)
+# method, whether for the whole map, whether images are drawn with replacement
+RUNS = {
+    "controls": ("controls", False, False),
+    "exact": ("exact", False, False),
+    "controls, whole map": ("controls", True, False),
+    "exact, whole map": ("exact", True, False),
+    "controls, source": ("controls", False, True),
+    "exact, source": ("exact", False, True),
+    "anytime": ("anytime", False, False),
+}
+_CHANCE = 3.5  # standard errors: one of 145 cells that cover as they should is further off in one of 30 runs
 
 
-class Recorded(torch.nn.Module):
-    """Keeps the margin of every prediction: what plans read."""
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """Outcomes of all images at all frequencies: what plans read.
 
-    def __init__(self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
-        super().__init__()
-        self.model, self.images, self.labels = model, images, labels
+    Attributes:
+        frequencies: (f, 2).
+        margins: (f, n) with common signs; wrong below zero.
+        clean: (n,) margins of the images as they are.
+    """
 
+    frequencies: np.ndarray
+    margins: np.ndarray
+    clean: np.ndarray
+
+    @classmethod
     @torch.inference_mode()
-    def outcomes(self, *, eps: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(frequencies, wrong (f, n), margins (f, n), clean margins (n,)) with common signs."""
-        kernels = ff.kernels
+    def measured(
+        cls, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, eps: float, size: int, seed: int
+    ) -> Recorded:
+        """Of every image, as uint8, one after the other."""
         convention = ff.CONVENTIONS["common_signs"]
-        shape = tuple(self.images.shape[1:])
-        frequencies = ff.heatmap(self.model, self.images[:4], self.labels[:4], eps=eps, size=size).frequencies
+        c, h, w = images.shape[1:]
+        shape = (int(c), int(h), int(w))
+        frequencies, _ = fourier.unique_frequencies(shape[1:], (size, size))
         waves = torch.from_numpy(convention.oriented(frequencies, shape[1:]))
-        margins, clean = [], []
-        for i in range(len(self.images)):
-            image, label = self.images[i : i + 1].float() / 255, self.labels[i : i + 1]
-            signs = kernels.fourier_signs(torch.tensor([i]), waves, shape, seed=0, common=True)
-            moved = kernels.fourier_perturb(image, waves, signs, eps=eps, phase=convention.phase, clip=True)
-            logits = self.model(torch.cat([image, moved]))
-            each = margin(logits, label.expand(len(logits)))
-            clean.append(float(each[0]))
-            margins.append(each[1:].numpy().astype(np.float16))
-        margins = np.stack(margins, axis=1)
-        return frequencies, margins < 0, margins, np.array(clean)
+        margins = []
+        for i in range(len(images)):
+            image = images[i : i + 1].float() / 255
+            signs = ff.kernels.fourier_signs(torch.tensor([i]), waves, shape, seed=seed, common=True)
+            moved = ff.kernels.fourier_perturb(image, waves, signs, eps=eps, phase=convention.phase, clip=True)
+            logits = model(torch.cat([image, moved]))
+            margins.append(margin(logits, labels[i : i + 1].expand(len(logits))).numpy())
+        every = np.stack(margins, axis=1)
+        return cls(frequencies, every[1:].astype(np.float16), every[0].astype(np.float64))
+
+    @classmethod
+    def kept(cls, path: Path | None, measure: Callable[[], Recorded]) -> Recorded:
+        """What a file holds, or measured and written there."""
+        if path is not None and path.exists():
+            with np.load(path) as arrays:
+                return cls(**arrays)
+        found = measure()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **dataclasses.asdict(found))
+        return found
+
+    @classmethod
+    def made(cls, share: float, noise: float) -> Recorded:
+        """Few errors, nearly those of the clean image: the hardest case found for intervals of large samples."""
+        rng = np.random.default_rng(0)
+        frequencies, _ = fourier.unique_frequencies((32, 32), (5, 5))
+        clean = rng.standard_normal(1000)
+        clean -= np.quantile(clean, share)
+        margins = clean + noise * rng.standard_normal((len(frequencies), 1000))
+        return cls(frequencies, margins.astype(np.float16), clean)
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """(f, n) bool."""
+        return self.margins < 0
 
 
-def simulated(method: str, goal: float, whole: bool, drawn: int | None, maps: int, measured: Any) -> dict[str, Any]:
+def simulated(run: str, goal: float, maps: int, measured: Recorded, *, source: int = 3000) -> dict[str, Any]:
     """Passes per cell and coverage over maps."""
-    frequencies, wrong, margins, clean = measured
+    method, whole, replaced = RUNS[run]
+    wrong, frequencies = measured.wrong, measured.frequencies
     cells, n = wrong.shape
     truth, rng = wrong.mean(axis=1), np.random.default_rng(0)
-    confidence = 1 - 0.05 / (cells if whole else 1)
-    population = n if drawn is None else None
-    order = spread(frequencies, 40)
+    population = None if replaced else n
     passes, covered, widths = [], np.zeros((maps, cells), bool), []
     for i in range(maps):
-        ranks = rng.permutation(n) if drawn is None else rng.integers(0, n, drawn)
-        plan: plans.Plan = {
-            "controls": lambda: Controlled(goal, confidence, population, order, step=4),
-            "exact": lambda: plans.Exact(goal, confidence, population),
-            "anytime": lambda: plans.Anytime(goal, confidence, population),
-        }[method]()
-        known = plans.Known(np.zeros(cells, np.int64), wrong[:, ranks], margins[:, ranks], clean[ranks])
+        ranks = rng.integers(0, n, source) if replaced else rng.permutation(n)
+        plan = planned(method, goal, 1 - 0.05 / (cells if whole else 1), population, frequencies)
+        known = plans.Known(
+            np.zeros(cells, np.int64), wrong[:, ranks], measured.margins[:, ranks], measured.clean[ranks]
+        )
         while (counts := plan.next_counts(known)) is not None:
             known = plans.Known(counts, known.wrong, known.margins, known.clean)
         _, low, high = plan.read(known)
         covered[i] = (low <= truth + 1e-12) & (truth <= high + 1e-12)
         passes.append((known.counts.sum() + known.counts.max()) / cells)
         widths.append((high - low).max() / 2)
-    fixed = finite_samples.fixed_draws(goal, population)
-    variance = 4 * truth * (1 - truth)
-    oracle = (
-        variance.mean() * fixed
-        if population is None
-        else (1 / (1 / (variance * 1 / (1 / fixed - 1 / n)) + 1 / n)).mean()
-    )
-    return {
-        "maps": maps,
-        "passes per cell": round(float(np.mean(passes)), 1),
-        "of fixed": round(float(np.mean(passes)) / fixed, 3),
-        "of oracle": round(float(np.mean(passes)) / float(oracle), 3),
-        "fixed": fixed,
+    each = covered.mean(axis=0)
+    return {"maps": maps, **prices(float(np.mean(passes)), goal, truth, population)} | {
         "coverage": round(float(covered.mean()), 4),
         "standard error": round(float(covered.mean(axis=1).std() / maps**0.5), 4),
-        "coverage of the worst cell": round(float(covered.mean(axis=0).min()), 4),
+        "cells": cells,
+        "cells below .95 by more than chance": int((each < 0.95 - _CHANCE * (0.95 * 0.05 / maps) ** 0.5).sum()),
+        "coverage of the worst cell": round(float(each.min()), 4),
+        "its share of errors": round(float(truth[each.argmin()]), 3),
         "maps covered in all cells": round(float(covered.all(axis=1).mean()), 4),
         "largest half-width": round(float(np.max(widths)), 5),
+    }
+
+
+def planned(method: str, goal: float, confidence: float, population: int | None, frequencies: np.ndarray) -> plans.Plan:
+    """The plan that `adaptive_heatmap` follows."""
+    if method == "controls":
+        return Controlled(goal, confidence, population, spread(frequencies, 40), step=4)
+    return {"exact": plans.Exact, "anytime": plans.Anytime}[method](goal, confidence, population)
+
+
+def prices(passes: float, goal: float, truth: np.ndarray, population: int | None) -> dict[str, Any]:
+    """Passes of one cell beside those of a fixed number for all, and of the oracle."""
+    fixed = finite_samples.fixed_draws(goal, population)
+    share = 0.0 if population is None else 1 / population
+    # fewer images than there are: 1 / n - 1 / N is what a standard error allows for a variance
+    needs = 1 / (np.maximum(1 / fixed - share, 1e-12) / np.maximum(4 * truth * (1 - truth), 1e-12) + share)
+    return {
+        "passes per cell": round(passes, 1),
+        "of fixed": round(passes / fixed, 3),
+        "of oracle": round(passes / float(needs.mean()), 3),
+        "fixed": fixed,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--network", nargs=3, action="append", required=True, metavar=("NAME", "SPEC", "WEIGHTS"))
+    parser.add_argument("--network", nargs=3, action="append", default=[], metavar=("NAME", "SPEC", "WEIGHTS"))
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--maps", type=int, default=2000)
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN")
     parser.add_argument("--eps", type=float, default=4.0)
     parser.add_argument("--size", type=int, default=17)
+    parser.add_argument("--seed", type=int, default=0, help="of the signs")
     parser.add_argument("--goal", type=float, default=0.03)
-    parser.add_argument("--source", type=int, metavar="N", help="draw N images with replacement too")
+    parser.add_argument("--source", type=int, default=3000, metavar="N", help="images drawn with replacement")
+    parser.add_argument("--made", action="store_true", help="made outcomes with few errors too")
+    parser.add_argument("--outcomes", type=Path, help="keep what networks answered here, and read it if it is there")
     parser.add_argument("--out", type=Path, default=Path("precision_goal"))
     options = parser.parse_args()
-    data = ff.load_data(options.data, limit=options.limit)
-    batches = list(data)
-    images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
-    if images.dtype != torch.uint8:
-        images = (images * 255).round().to(torch.uint8)
-    figures: dict[str, Any] = {}
+    path = options.out / "precision_goal.json"
+    figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for share, noise in ((0.1, 0.02), (0.05, 0.3)) if options.made else ():
+        found = figures.setdefault(f"made: {share:g} wrong, noise {noise:g}", {"half-width": options.goal})
+        for run in options.runs:
+            found[run] = simulated(run, options.goal, options.maps, Recorded.made(share, noise))
+            store.write_text(path, json.dumps(figures, indent=2) + "\n")
     for name, spec, weights in options.network:
+        measured = recorded(options, name, spec, weights)
+        found = figures.setdefault(name, {}) | {
+            "images": measured.wrong.shape[1],
+            "eps": options.eps,
+            "size": options.size,
+            "seed": options.seed,
+            "half-width": options.goal,
+            "mean error": round(float(measured.wrong.mean()), 3),
+        }
+        figures[name] = found
+        for run in options.runs:
+            found[run] = simulated(run, options.goal, options.maps, measured, source=options.source)
+            print(name, run, found[run], flush=True)
+            store.write_text(path, json.dumps(figures, indent=2) + "\n")
+
+
+def recorded(options: argparse.Namespace, name: str, spec: str, weights: str) -> Recorded:
+    """The outcomes of one network, measured unless they were kept."""
+
+    def measure() -> Recorded:
+        batches = list(ff.load_data(options.data, limit=options.limit))
+        images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+        if images.dtype != torch.uint8:
+            images = (images * 255).round().to(torch.uint8)
         model = ff.load_model(spec, weights=weights).model
-        measured = Recorded(model, images, labels).outcomes(eps=options.eps, size=options.size)
-        found = figures.setdefault(name, {"mean error": round(float(measured[1].mean()), 3)})
-        for method, whole, share in RUNS:
-            maps = max(1, options.maps // share)
-            key = f"{method}, {'whole map' if whole else 'per cell'}"
-            found[key] = simulated(method, options.goal, whole, None, maps, measured)
-            print(name, key, found[key], flush=True)
-            write(options, len(images), figures)
-        if options.source:
-            key = "controls, per cell, source"
-            found[key] = simulated("controls", options.goal, False, options.source, options.maps // 10, measured)
-            print(name, key, found[key], flush=True)
-            write(options, len(images), figures)
+        return Recorded.measured(model, images, labels, eps=options.eps, size=options.size, seed=options.seed)
 
-
-def write(options: argparse.Namespace, images: int, figures: dict[str, Any]) -> None:
-    """What is known so far."""
-    text = {"images": images, "eps": options.eps, "size": options.size, "half-width": options.goal}
-    store.write_text(options.out / "precision_goal.json", json.dumps(text | {"networks": figures}, indent=2) + "\n")
+    kept = None if options.outcomes is None else options.outcomes / f"{name}_{options.size}_{options.seed}.npz"
+    return Recorded.kept(kept, measure)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def anytime_interval(
     ratio m / P is a martingale under the true K that starts at 1; by Ville's inequality it ever reaches
     1 / (1 - confidence) with probability 1 - confidence at most, for every K, whatever rule says when to stop.
 
-    The price: 1 to 3 times the images of `hypergeometric_interval` for one width; `fixed_draws` says how many.
+    The price, of which `fixed_draws` says how much: for 0.03 to each side 1.5 times the images of
+    `hypergeometric_interval` of 1,000 images, 2.8 times of 10,000, 3.5 times of infinitely many.
 
     Arguments and errors are those of `hypergeometric_interval`.
 

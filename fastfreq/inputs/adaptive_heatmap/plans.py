@@ -136,6 +136,23 @@ class Anytime:
         )
 
 
+def expected_counts(
+    known: Known, low: FloatArray, high: FloatArray, half_width: float, population: int | None
+) -> IntArray:
+    """(cells,) images that each cell will have where its interval is narrow enough, by the width it has now.
+
+    The square of a width falls as 1 / n - 1 / N. Cells without any image are expected to need what the others do.
+    """
+    n = known.counts.astype(np.float64)
+    seen = n > 0
+    finite = 0.0 if population is None else 1 / population
+    excess = np.maximum((high - low) / (2 * half_width), 1.0) ** 2
+    needs = n.copy()
+    needs[seen] = 1 / ((1 / n[seen] - finite).clip(0) / excess[seen] + finite + 1e-15)
+    needs[~seen] = needs[seen].mean() if seen.any() else known.available
+    return np.ceil(np.maximum(needs, n) - 1e-6).clip(None, known.available).astype(np.int64)
+
+
 def by_count(known: Known, interval: Callable[[IntArray, int], tuple[FloatArray, FloatArray]]) -> Interval:
     """Plain shares with the interval of successes and draws, cells with as many images together; [0, 1] without any."""
     low, high = np.zeros(len(known.counts)), np.ones(len(known.counts))
