@@ -39,7 +39,7 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
         controls: (c, 2) frequencies that served as controls.
         passes: forward passes made, those of images as they are included.
         expected_passes: that `precision_goal` takes in all, by the intervals so far; `passes` where it is reached. An
-            estimate: a few images a cell put it a fifth (0.03) to two fifths (0.1) too low.
+            estimate: a few images a cell put it up to a third (0.03) or a half (0.1) too low.
     """
 
     convention: Convention = same()
