@@ -95,6 +95,24 @@ def test_the_largest_of_each_image_and_where():
             assert float(model[0](torch.from_numpy(pixels)[None])[0, 4]) == pytest.approx(patch.activation, rel=1e-5)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_as_many_channels_as_rows_and_columns_are_told_from_them(last):
+    class Turned(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 2, 3, 1) if last else x.clone()
+
+    class Back(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 3, 1, 2) if last else x
+
+    model, images = net(nn.Conv2d(3, 8, 4, stride=4), Turned(), Back()), pictures(3, 32, 32)
+    found = ff.top_patches(model, images, layer="1")
+    with torch.no_grad():
+        maps = model[0](images.float() / 255).flatten(2)
+    np.testing.assert_allclose(found.activations, maps.amax(dim=2).T, rtol=1e-5)
+    np.testing.assert_array_equal(found.places, maps.argmax(dim=2).T)
+
+
 def test_other_images_are_noticed():
     model, images = net(nn.Conv2d(3, 6, 5)), pictures()
     found = ff.top_patches(model, images, layer="0", units=[1])
