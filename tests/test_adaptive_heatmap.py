@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import fastfreq as ff
 from fastfreq.inputs.adaptive_heatmap.arguments import seconds
@@ -31,6 +35,29 @@ def test_outcomes_are_those_of_the_whole_map_where_they_were_looked_at(case, met
         )
         np.testing.assert_array_equal(again.tried.packed, part.tried.packed)
         np.testing.assert_allclose(again.estimates, part.estimates, atol=1e-5)  # margins round as logits do
+
+
+def test_classes_of_equal_logits_are_those_of_the_heat_map(case):
+    class Coarse(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return (self.net(x) * 4).round() / 4
+
+    net, images, labels = Coarse(case[0]).eval(), case[1], case[2].clone()
+    with torch.no_grad():
+        logits = net(images)
+    tied = logits == logits.amax(dim=1, keepdim=True)
+    last = logits.shape[1] - 1 - tied.flip(1).int().argmax(dim=1)  # the last of the largest: argmax says the first
+    labels[tied.sum(dim=1) > 1] = last[tied.sum(dim=1) > 1]
+    assert (tied.sum(dim=1) > 1).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # waves of this size hardly change coarse logits
+        whole = ff.heatmap(net, images, labels, eps=2.0, size=3)
+        part = ff.adaptive_heatmap(net, images, labels, eps=2.0, size=3, method="exact", precision_goal=0.02)
+    np.testing.assert_array_equal(part.clean_wrong, whole.clean_wrong & part.tried.unpack().any(axis=0))
 
 
 def test_all_images_leave_nothing_open(case):

@@ -78,6 +78,19 @@ def test_curvelets_approximate_edges_best():
     assert ff.approximation_curve(disc(), frame="curvelet", counts=counts).rate().alpha > 1.6
 
 
+def test_curvelets_of_one_size_are_as_many_terms_as_they_are():
+    pytest.importorskip("curvelets.torch")
+    grey = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    counts = (2, 4, 6, 12)
+    one = ff.approximation_curve(grey, frame="curvelet", counts=counts).errors[:, 0] * grey.numel()
+    rgb = (
+        ff.approximation_curve(grey.repeat(1, 3, 1, 1), frame="curvelet", counts=counts).errors[:, 0] * 3 * grey.numel()
+    )
+    zero = float(grey.double().square().sum())
+    # three channels alike: the first term is in one of them, the third complete what one channel's first is
+    np.testing.assert_allclose(rgb, [2 * zero + one[0], zero + 2 * one[0], 3 * one[0], 3 * one[1]], rtol=1e-6)
+
+
 def test_the_curvelet_frame_is_tight():
     library = pytest.importorskip("curvelets.torch")
     image = torch.rand(64, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

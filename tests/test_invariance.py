@@ -192,3 +192,22 @@ def test_a_layer_that_runs_twice_is_refused(make_images, make_net):
     images, _ = make_images(make_net(), n=2)
     with pytest.raises(ValueError, match="expected layer 'conv' to run once in a forward pass, it runs again"):
         ff.invariance(Twice().eval(), images)
+
+
+@pytest.mark.parametrize("measure", [ff.invariance, ff.feature_spectra, "heatmap"])
+def test_layers_with_tokens_first_are_refused_whatever_the_batch(measure):
+    class TokensFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.mixed, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(self.mixed(self.patches(x).flatten(2).permute(2, 0, 1)).mean(dim=0))
+
+    images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # as many as tokens
+    options = {"layers": ["mixed"], "batch_size": 16}
+    with pytest.raises(ValueError, match="layer 'mixed' to return one row per image, it returns 16 for 2 images"):
+        if measure == "heatmap":
+            ff.heatmap(TokensFirst().eval(), images, torch.zeros(16, dtype=torch.int64), eps=1.0, size=3, **options)
+        else:
+            measure(TokensFirst().eval(), images, **options)

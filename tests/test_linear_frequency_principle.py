@@ -133,6 +133,17 @@ def test_a_users_network_has_the_kernel_of_its_weights():
         LFPKernel.of_network(theirs, inputs=1000 * np.eye(2))
     with pytest.raises(TypeError, match="expected nn.Sequential"):
         LFPKernel.of_network(nn.Sequential(nn.Linear(2, 40), nn.Tanh(), nn.Linear(40, 1)), inputs=np.eye(2))
+    hooked = nn.Sequential(*theirs)
+    handle = hooked[1].register_forward_hook(lambda _m, _a, output: output.square())
+    with pytest.raises(TypeError, match="this one has hooks"):
+        LFPKernel.of_network(hooked, inputs=np.eye(2))
+    handle.remove()
+    shortcut = type(
+        "Shortcut", (nn.Sequential,), {"forward": lambda self, x: self[2](self[1](self[0](x)) + self[0](x))}
+    )
+    with pytest.raises(TypeError, match="expected nn.Sequential"):
+        LFPKernel.of_network(shortcut(*theirs), inputs=np.eye(2))
+    assert LFPKernel.of_network(hooked.float(), inputs=np.eye(2)).dimension == 2
 
 
 # ---------------------------------------------------------------- time

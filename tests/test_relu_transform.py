@@ -213,3 +213,21 @@ def test_hooks_and_weights_that_are_not_finite_are_refused():
         net[2].weight[0, 0] = torch.inf
     with pytest.raises(ValueError, match="finite weights, those of '2'"):
         ff.training.relu_transform(net, [[0.0, 0.0]], window=SQUARE)
+
+
+@pytest.mark.parametrize("window", [(-2.0, 2.0), [(-2, -2), (2, -2), (2, 2), (-2, 2)]], ids=["line", "plane"])
+def test_small_weights_bend_where_large_ones_do(window):
+    d = np.ndim(window)
+    transforms = []
+    for size in (1.0, 1e-170):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(d, 6), nn.ReLU(), nn.Linear(6, 1, bias=False)).double()
+        with torch.no_grad():
+            net[0].weight.mul_(size)
+            net[0].bias.mul_(size)
+        frequencies = [1.0, 2.5] if d == 1 else [(1.0, 0.5), (0, 2.5)]
+        found = ff.training.relu_transform(net, frequencies, window=window)
+        transforms.append((found.transform / size, found.pieces))
+    assert transforms[0][1] == transforms[1][1] > 3
+    np.testing.assert_allclose(transforms[1][0], transforms[0][0], rtol=1e-9)

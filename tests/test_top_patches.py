@@ -43,6 +43,38 @@ def test_receptive_fields_are_those_of_the_arithmetic(layers, field):
     assert tuple(getattr(found, name) for name in names) == field
 
 
+class Windows(nn.Module):
+    """Means over windows of 4 x 4 places, in the columns of places alone."""
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        return x + x.view(n, c, h, w // 4, 4).mean(dim=4, keepdim=True).expand(-1, -1, -1, -1, 4).reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(3, 4, 3, 2, 1), nn.ConvTranspose2d(4, 5, 2, 2)],
+        [nn.Conv2d(3, 4, 3, 2, 1), nn.Upsample(scale_factor=3)],
+        [nn.Conv2d(3, 4, 3, 1, 1), nn.AdaptiveAvgPool2d((7, 9))],
+        [nn.Conv2d(3, 4, 3, 1, 1, padding_mode="circular")],
+        [nn.Conv2d(3, 4, 2, 2), Windows()],
+    ],
+    ids=["transposed", "enlarged", "means of 6 or 7 rows", "circular", "windows"],
+)
+def test_a_box_holds_all_that_its_place_sees(layers):
+    model, name = net(*layers), str(len(layers) - 1)
+    found = ff.top_patches(model, pictures(1, 43, 80), layer=name)
+    x = torch.rand(1, 3, 43, 80, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    maps = model[: len(layers)](x)
+    for row in range(maps.shape[2]):
+        for column in (0, 5, maps.shape[3] - 1) if row else range(maps.shape[3]):
+            (gradient,) = torch.autograd.grad(maps[0, :, row, column].sum(), x, retain_graph=True)
+            top, bottom, left, right = found.field.box(row, column, (43, 80))
+            gradient[..., top:bottom, left:right] = 0
+            assert not gradient.any(), (row, column)
+
+
 def test_the_largest_of_each_image_and_where():
     model = net(nn.Conv2d(3, 6, 5, stride=2), nn.ReLU())
     images = pictures()
@@ -61,6 +93,24 @@ def test_the_largest_of_each_image_and_where():
         np.testing.assert_array_equal(pixels, (images[patch.image].float() / 255)[:, top:bottom, left:right])
         with torch.no_grad():  # what the unit sees is all that it answers to
             assert float(model[0](torch.from_numpy(pixels)[None])[0, 4]) == pytest.approx(patch.activation, rel=1e-5)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_as_many_channels_as_rows_and_columns_are_told_from_them(last):
+    class Turned(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 2, 3, 1) if last else x.clone()
+
+    class Back(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 3, 1, 2) if last else x
+
+    model, images = net(nn.Conv2d(3, 8, 4, stride=4), Turned(), Back()), pictures(3, 32, 32)
+    found = ff.top_patches(model, images, layer="1")
+    with torch.no_grad():
+        maps = model[0](images.float() / 255).flatten(2)
+    np.testing.assert_allclose(found.activations, maps.amax(dim=2).T, rtol=1e-5)
+    np.testing.assert_array_equal(found.places, maps.argmax(dim=2).T)
 
 
 def test_other_images_are_noticed():

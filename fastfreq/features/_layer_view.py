@@ -77,19 +77,21 @@ class LayerView:
     def _last(self, grey: Tensor) -> bool:
         """Whether a 4-D output is (n, h, w, c): by its aspect ratio, unless an image of twice the size says otherwise.
 
-        Maps that are not padded have the ratio of an image to within some pixels only.
+        Maps that are not padded have the ratio of an image to within some pixels only; as many channels as rows and
+        columns have none.
         """
         sample = self.sample
         if sample.ndim != 4 or isinstance(self._module, nn.Conv2d | nn.BatchNorm2d):
             return False
         taken = maps.as_maps(self.name, sample, self._shape[1:])[0]
-        if taken.shape == sample.shape and taken.stride() == sample.stride():
+        first = taken.shape == sample.shape and taken.stride() == sample.stride()
+        if first and len({*sample.shape[1:]}) > 1:
             return False
         try:
             with torch.no_grad():
                 twice = self(grey.repeat(1, 1, 2, 2))
         except (RuntimeError, ValueError, AssertionError):  # images of one size only
-            return True
+            return not first
         return twice.ndim != 4 or twice.shape[3] == sample.shape[3]
 
     def __call__(self, pixels: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import fastfreq_kernels as kernels
@@ -157,13 +157,15 @@ def curvelets(shape: tuple[int, int]) -> Frame:
 
     def errors(image: Tensor, counts: Sequence[int]) -> Tensor:
         coefficients = [transform.forward(channel) for channel in image]
-        sizes = torch.cat([v.abs().flatten() for channel in coefficients for v in _leaves(channel)])
-        order = sizes.sort(descending=True).values
+        # not those from a size on: where channels are the same, or an image is its mirror image, some are of one size
+        order = torch.cat([v.flatten() for v in _leaves(coefficients)]).abs().sort(descending=True, stable=True).indices
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        places = list(place.split([v.numel() for v in _leaves(coefficients)]))
         found = []
         for count in counts:
-            kept = min(count // 2, len(order))
-            least = float(order[kept - 1]) if kept else math.inf
-            back = torch.stack([transform.backward(_thresholded(channel, least)) for channel in coefficients])
+            kept = _first(coefficients, iter(places), count // 2)
+            back = torch.stack([transform.backward(channel) for channel in kept])
             found.append((back - image).square().sum())
         return torch.stack(found)
 
@@ -191,10 +193,11 @@ def _leaves(tree: Any) -> list[Tensor]:
     return [tree] if isinstance(tree, Tensor) else [leaf for branch in tree for leaf in _leaves(branch)]
 
 
-def _thresholded(tree: Any, least: float) -> Any:
+def _first(tree: Any, places: Iterator[Tensor], count: int) -> Any:
+    """The tree with zeros where a number is not among the first so many; places are in the order of `_leaves`."""
     if isinstance(tree, Tensor):
-        return torch.where(tree.abs() >= least, tree, 0)
-    return [_thresholded(branch, least) for branch in tree]
+        return torch.where(next(places).view(tree.shape) < count, tree, 0)
+    return [_first(branch, places, count) for branch in tree]
 
 
 def library(module: str, extra: str) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastfreq.engine import layer_names
 from fastfreq.engine.images import Chunk
+from fastfreq.engine.layer_rows import check_rows
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.model_checks import check_eval
@@ -225,6 +226,7 @@ class _Invariance(Measurement):
 
     def attach(self, session: Session) -> None:
         """As in `Measurement`."""
+        check_rows(session.network, self.watched, session.shape)
         for name in self.watched:
             self._hooks.append(session.network.module(name).register_forward_hook(self._hook(name)))
         self._fixed = {name: stem.to(session.device) for name, stem in self._fixed.items()}

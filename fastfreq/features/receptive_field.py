@@ -48,8 +48,9 @@ class ReceptiveField:
 def receptive_field(network: Network, view: LayerView, shape: tuple[int, int, int]) -> ReceptiveField:
     """That of a layer, from gradients of its central place and the next with respect to noise images.
 
-    Fields are taken to be alike up to a shift. One that reaches the border from the central place counts as the whole
-    side of the image.
+    Fields are taken to be alike up to a shift, and those of the first and the last place are looked at too: where they
+    reach a place further than that, as in maps that are enlarged, windows of tokens and circular padding, or where the
+    central one reaches the border, the field counts as the whole side of the image.
 
     Args:
         network: that `view` looks into, on its device.
@@ -63,8 +64,11 @@ def receptive_field(network: Network, view: LayerView, shape: tuple[int, int, in
         places = [(n // 2, min(n // 2 + 1, n - 1)) for n in maps.shape[2:]]
         middle = _support(maps, pixels, places[0][0], places[1][0])
         after = _support(maps, pixels, places[0][1], places[1][1])
-    top, height, step_y = _side(middle, after, 0, places[0])
-    left, width, step_x = _side(middle, after, 1, places[1])
+        ends = _support(maps, pixels, 0, 0), _support(maps, pixels, maps.shape[2] - 1, maps.shape[3] - 1)
+    sides = [_side(middle, after, axis, places[axis]) for axis in (0, 1)]
+    (top, height, step_y), (left, width, step_x) = (
+        _held(*sides[axis], ends, axis, maps.shape[2 + axis] - 1) for axis in (0, 1)
+    )
     return ReceptiveField(top, left, height, width, step_y, step_x)
 
 
@@ -88,3 +92,20 @@ def _side(
         return 0, side, 0
     step = int(then[0] - seen[0]) if len(then) and places[1] > places[0] else 0
     return int(seen[0]) - places[0] * step, int(seen[-1] - seen[0]) + 1, step
+
+
+def _held(
+    start: int, length: int, step: int, ends: tuple[NDArray[np.bool_], NDArray[np.bool_]], axis: int, last: int
+) -> tuple[int, int, int]:
+    """The same, as much larger as the first and the last place need; the whole side where that is more than a step.
+
+    The central place may have lost a maximum at its field's border, and steps may be 5 and 4 in turn.
+    """
+    side = ends[0].shape[axis]
+    below = above = 0
+    for place, support in zip((0, last), ends, strict=True):
+        seen = np.unique(np.nonzero(support)[axis])
+        if len(seen):
+            below = max(below, start + place * step - int(seen[0]))
+            above = max(above, int(seen[-1]) + 1 - (start + place * step + length))
+    return (start - below, length + below + above, step) if max(below, above) <= step else (0, side, 0)

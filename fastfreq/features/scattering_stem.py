@@ -31,6 +31,9 @@ def scattering_stem(size: tuple[int, int], *, scales: int = 2, orientations: int
     (n, c m, h', w'), h' = h / 2^J rounded up, m = 1 + J L + L^2 J (J - 1) / 2, those of a channel together: S0, S1 by
     scale and orientation, S2 by both pairs.
 
+    As in kymatio, x * psi of scale j is taken at every 2^j-th pixel before its modulus, where it aliases: from j = 1 on
+    maps of noise are off from the formula by up to 5 % of their largest value.
+
     Takes any number of channels, float64, float32 and half precision (computed in float32), and lets gradients
     through.
 

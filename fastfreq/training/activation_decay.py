@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,7 @@ _WIDE, _NARROW = 1 / 4, 1 / 64  # differences, for frequencies below and from `_
 _APART = 20.0
 _ORDERS = (2, 3, 4, 5)  # of differences that are tried
 _SETTLED = 1e-13  # of the largest difference, that may be left at the ends
+_NO_LAW = 0.1  # root mean square of log amplitudes from which on a law is none; those of `KNOWN` leave below 0.03
 _OVER_NOISE = 300.0  # what counts is this far above rounding
 
 
@@ -159,6 +161,8 @@ def activation_decay(activations: Sequence[str] | Mapping[str, Activation] | Non
         ValueError: a name that is not known; a function that depends on more than each element, is not finite, or
             settles to no polynomial at both ends; one whose transform is below rounding.
 
+    Warns where no law fits: `residuals` says by how much.
+
     Source: kinks: Bracewell 2000, "The Fourier Transform and Its Applications", ch. 8; poles: Paley and Wiener 1934,
     section 3; for what it means in training, Xu et al. 2019, Theorem 1.
     """
@@ -169,6 +173,13 @@ def activation_decay(activations: Sequence[str] | Mapping[str, Activation] | Non
         decay_laws.fitted(name, k, amplitude, amplitude > _OVER_NOISE * noise)
         for name, (amplitude, noise) in zip(chosen, found, strict=True)
     ]
+    for name, fit in zip(chosen, fits, strict=True):
+        if fit.residual > _NO_LAW:
+            warnings.warn(
+                f"no law fits the transform of {name!r}: the nearest, {decay_laws.written(fit.law, fit.constant)}, is "
+                f"off by {fit.residual:.2g} of log amplitudes; does it oscillate (poles off the axis)?",
+                stacklevel=2,
+            )
     known = [entry for _, entry in chosen.values()]
     return ActivationDecay(
         names=tuple(chosen),

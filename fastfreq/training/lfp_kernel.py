@@ -138,8 +138,10 @@ class LFPKernel:
             ValueError: biases that do not cover the inputs: the kernel then is none of distances.
         """
         modules = list(network.children())
-        if len(modules) != 3 or not isinstance(modules[1], nn.ReLU):
+        if type(network) is not nn.Sequential or len(modules) != 3 or type(modules[1]) is not nn.ReLU:
             raise TypeError(_OTHER)
+        if any(module._forward_hooks or module._forward_pre_hooks for module in (network, *modules)):
+            raise TypeError(f"{_OTHER}; this one has hooks: what it computes is not what its weights say")
         inner, last = modules[0], modules[2]
         if not (isinstance(inner, nn.Linear) and isinstance(last, nn.Linear) and last.out_features == 1):
             raise TypeError(_OTHER)

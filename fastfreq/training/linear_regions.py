@@ -100,7 +100,7 @@ def _cut(corners: FloatArray, labels: NDArray[np.int64], off: FloatArray) -> lis
                 # from a corner on the line the edge goes along it unless the next corner is on this side
                 leaves = side[i] == 0 and side[j] < 0
                 marks.append(INSIDE if leaves else labels[i])
-            if side[i] * side[j] < 0:
+            if np.sign(side[i]) * np.sign(side[j]) < 0:  # a product of small ones is 0
                 share = side[i] / (side[i] - side[j])
                 kept.append(corners[i] + share * (corners[j] - corners[i]))
                 marks.append(INSIDE if side[i] > 0 else labels[i])

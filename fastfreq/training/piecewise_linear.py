@@ -135,7 +135,7 @@ def breaks_on_line(
         found = [t]
         for knot in step.knots:
             before, after = z[:-1] - knot, z[1:] - knot
-            segment, unit = np.nonzero(before * after < 0)
+            segment, unit = np.nonzero(np.sign(before) * np.sign(after) < 0)  # products of small ones are 0
             share = before[segment, unit] / (before[segment, unit] - after[segment, unit])
             found.append(t[segment] + share * (t[segment + 1] - t[segment]))
         more = np.unique(np.concatenate(found))

@@ -36,6 +36,7 @@ Target = Literal["images", "source"]
 
 _CHUNK_BYTES = 64 << 20  # of images looked at together: those that lack the same frequencies are run together
 _CONTROLS = 40  # frequencies that may become controls, half of which at most do
+_TIED = 1e-30  # margin below zero of a wrong class whose logit is the true one's
 
 
 def adaptive_heatmap(
@@ -334,8 +335,11 @@ class _Round(Measurement):
         wrong, margins, clean = np.zeros((f, n), bool), np.zeros((f, n), np.float16), np.zeros(n)
         fresh = np.flatnonzero((ranks >= self._before.max()) & (ranks < self._counts.max()))
         if len(fresh):
-            seen = session.clean(chunk.part(torch.from_numpy(fresh)), measured={"margin": margin})
-            clean[fresh] = seen.values["margin"][0].numpy()
+            part = chunk.part(torch.from_numpy(fresh))
+            seen = session.clean(part, measured={"margin": margin})
+            values = seen.values["margin"][0].numpy()
+            # logits that are equal, as in half precision: the class is the one that a network's argmax says
+            clean[fresh] = np.where((values == 0) & seen.wrong(part.labels)[0], -_TIED, values)
         lacks = (ranks[None] >= self._before[:, None]) & (ranks[None] < self._counts[:, None])
         groups: dict[bytes, list[np.intp]] = {}
         for i in np.flatnonzero(lacks.any(axis=0)):

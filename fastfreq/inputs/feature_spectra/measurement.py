@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastfreq.engine import layer_names, maps
 from fastfreq.engine.images import Chunk
+from fastfreq.engine.layer_rows import check_rows
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.model_checks import check_eval
@@ -114,6 +115,7 @@ class _FeatureMeasurement(Measurement):
     def attach(self, session: Session) -> None:
         """As in `Measurement`."""
         network, shape = session.network, session.shape[1:]
+        check_rows(network, self.watched, session.shape)
         grids = maps.patch_grids(network.net, shape) if self._token_grid is None else [self._token_grid]
         self._reader = _Reader(shape, grids, self._skip_dead, session.device)
         for name in self.watched:

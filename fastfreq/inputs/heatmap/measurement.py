@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from fastfreq.engine.images import Chunk
+from fastfreq.engine.layer_rows import check_rows
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.run import RunOptions
@@ -159,6 +160,7 @@ class _HeatmapMeasurement(Measurement):
 
     # ---------------------------------------------------------------- getting ready
     def attach(self, session: Session) -> None:
+        check_rows(session.network, self.watched, session.shape)
         self._hooks = [session.network.module(name).register_forward_hook(self._keeper(name)) for name in self.watched]
         if self.share_stem:
             few = torch.full((2, *session.shape), 0.5, device=session.device)
