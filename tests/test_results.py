@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 import fastfreq as ff
 from fastfreq.results import store
+from fastfreq.vocabulary.sums import ExactSum
 
 
 @pytest.fixture
@@ -97,3 +100,19 @@ def test_binary_metrics_get_wilson_intervals(make_net, make_images):
     result = ff.heatmap(net, images, labels, eps=2.0, metrics={"again": same})
     np.testing.assert_array_equal(result.metric("again"), result.error)
     np.testing.assert_array_equal(result.interval("again"), (result.low, result.high))
+
+
+def test_sums_that_numpy_would_stretch_are_refused_and_the_checkpoint_is_named(tmp_path, make_net, make_images):
+    """A file whose sums lost a side is whole in itself; added to others, one figure would count for all."""
+    net = make_net()
+    images, labels = make_images(net, n=4)
+    options = {"eps": 1.0, "size": (3, 3), "layers": ("body",), "batch_size": 2}
+    half = ff.heatmap(net, images[:2], labels[:2], **options)
+    sums = half.layers["body"]
+    short = dataclasses.replace(half, layers={"body": ExactSum(sums.parts[..., :1])})
+    other = ff.heatmap(net, images[2:], labels[2:], first_image=2, **options)
+    with pytest.raises(ValueError, match="expected two results with `layers` of one layout"):
+        short + other
+    short.save(tmp_path / "c.npz")
+    with pytest.raises(ValueError, match=r"c\.npz cannot be gone on from: expected two results with `layers`"):
+        ff.heatmap(net, images, labels, checkpoint=tmp_path / "c.npz", **options)

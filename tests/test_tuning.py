@@ -18,23 +18,45 @@ INFINITE = float("inf")
         ({8: 5.0, 16: 4.0, 32: 3.0, 64: 3.0}, 1e6, 32),  # a tie goes to the smaller
         ({8: 1.0, 16: 2.0, 32: 3.0, 64: 4.0}, 1e6, 8),  # smaller ones gain
         ({8: 2.0, 16: 1.0, 32: INFINITE, 64: INFINITE}, 1e6, 16),  # memory
-        ({8: 1.0, 16: 1.0, 32: 1.0, 64: 1.0}, 544, 8),  # 27 passes of 544 are for timing: 16 and more are not timed
+        ({8: 1e-6, 16: 2e-6, 32: 3e-6, 64: 4e-6}, 2600, 8),  # 130 passes of a job that is over soon
+        ({8: 1.0, 16: 2.0, 32: 3.0, 64: 4.0}, 2600, 16),  # 52 of one that takes long: they tell the layout
         ({8: 1.0, 16: 1.0, 32: 1.0, 64: 1.0}, 100, 16),  # none is timed
     ],
 )
 def test_the_fastest_batch_is_chosen_and_none_that_was_not_timed(seconds, passes, chosen, monkeypatch, tmp_path):
+    found, _ = timed(seconds, {}, passes, monkeypatch, tmp_path)
+    assert found.batch_size == chosen
+
+
+@pytest.mark.parametrize(("slower", "passes"), [(True, 1568), (False, 1568), (True, 3300), (False, 3300)])
+def test_a_job_that_takes_long_is_timed_in_a_fiftieth_of_it_once(slower, passes, monkeypatch, tmp_path):
+    """1,568 passes: the layouts of 4 images are compared; 3,300: of 16."""
+    even = dict.fromkeys((8, 16, 32, 64), 1.0)
+    found, images = timed(even, {slower: 2.0}, passes, monkeypatch, tmp_path)
+    assert found.channels_last is not slower and found.batch_size == 16
+    assert 16 <= images <= 0.02 * passes
+    tuning._REMEMBERED.clear()  # another process reads the file
+    found, images = timed(even, {slower: 2.0}, 2 * passes, monkeypatch, tmp_path)
+    assert (found.channels_last, found.batch_size, images) == (not slower, 16, 0)
+    _, images = timed(even, {slower: 2.0}, 3 * passes, monkeypatch, tmp_path)
+    assert images > 0, "expected a job that can afford more to look again"
+
+
+def timed(seconds, layouts, passes, monkeypatch, tmp_path):
+    """(what is chosen, images that were run for it); a layout takes so many times the seconds of an image."""
     monkeypatch.setenv("FASTFREQ_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(tuning, "_REMEMBERED", {})
-    clock = [0.0]
+    clock, images = [0.0], [0]
     network = Network(subjects.network(), precision="fp32", channels_last=True, device=None)
 
     def run(batch):
-        if seconds[len(batch)] == INFINITE:
+        each = seconds.get(len(batch), seconds[8]) * layouts.get(network.channels_last, 1.0)  # of 2 or 4: as of 8
+        if each == INFINITE:
             raise MemoryError
-        clock[0] += seconds[len(batch)] * len(batch)
+        clock[0] += each * len(batch)
+        images[0] += len(batch)
         return torch.zeros(len(batch), 5)
 
     monkeypatch.setattr(Network, "__call__", lambda _self, batch: run(batch))
     monkeypatch.setattr(tuning.time, "perf_counter", lambda: clock[0])
-    found = tuning.pace(network, (3, 224, 224), Run(), torch.rand(2, 3, 5, 5), passes)
-    assert found.batch_size == chosen
+    return tuning.pace(network, (3, 224, 224), Run(), torch.rand(2, 3, 5, 5), passes), images[0]

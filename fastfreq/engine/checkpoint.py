@@ -114,6 +114,22 @@ class Checkpoint:
                     f"file"
                 ) from error
 
+    def check_fits(self, found: ImagesResult) -> None:
+        """Refuse a file that cannot be added to what this run finds.
+
+        Raises:
+            ValueError: a field of the file has another layout: it was changed.
+        """
+        if self.before is None:
+            return
+        try:
+            self.before.check_fits(found)
+        except ValueError as error:
+            raise ValueError(
+                f"expected a checkpoint of this very request, {self._path} cannot be gone on from: {error}; name "
+                f"another file"
+            ) from error
+
     def left(self, chunk: Chunk, *, predicted: bool) -> Chunk:
         """The images of a chunk that are not finished yet; the finished ones must be the same images.
 

@@ -25,13 +25,14 @@ from .compilation import compiled
 from .contexts import undisturbed
 from .images import Chunk, ImageStream
 from .measurement import Measurement
-from .model_checks import judge_accuracy
+from .model_checks import PEEK, FirstLook
 from .network import FASTEST, Network, NoNetwork, Precision
 from .ranks import Ranks, joined
 from .run import Run, RunOptions
-from .session import PEEK, Session
+from .session import Session
 
 _EXAMPLE = 2  # images on which a changed network is compared with the original
+_AT_ONCE = 1e-3  # of the passes of a run: a look at the first images that takes no more does not wait for them
 
 
 def measure(what: Measurement, model: nn.Module, images: Any, labels: Any, options: RunOptions) -> Any:
@@ -136,10 +137,14 @@ def _measure(
                     if not len(todo):
                         advance(round(len(chunk) * passes))
                         continue
-                    merged.add(_evaluate(what, session, todo, settings, details, stream.predicted))
+                    found = _evaluate(what, session, todo, settings, details, stream.predicted)
+                    checkpoint.check_fits(found)
+                    merged.add(found)
                     if checkpoint.due():
                         checkpoint.save(merged.result())
                 checkpoint.check_all_seen()
+                if session.first_look is not None:
+                    session.first_look.end()
             finally:  # also when interrupted: what is finished is kept
                 result = merged.result()
                 if checkpoint.before is not result:
@@ -269,22 +274,19 @@ def _evaluate(
 def _announce(what: Measurement, session: Session, few: Chunk, bar: Any, total: int | None, *, first: bool) -> None:
     """What the run will take, and whether the model is any good on images as they are: said first.
 
-    The first clean pass tells, where a measurement makes one of enough images; elsewhere a few are run for it.
+    The first clean passes tell, where a measurement makes them; where they come late in a long run, or never, a few
+    are made for it.
     """
     talks = first and session.run.progress and not isinstance(session.network, NoNetwork)
-
-    def look(predicted: Tensor, labels: Tensor, classes: int) -> None:
-        said = judge_accuracy(predicted, labels, classes)
-        if talks:
-            bar.write(said)
-
     if total is not None and talks:
         seconds = total * session.pace.seconds
         bar.write(f"{total:,} forward passes" + (f", about {_duration(seconds)}" if seconds == seconds else ""))
     if not first or not what.needs_labels or int(few.labels.min()) < 0:
         return
-    session.first_look = look
-    if not what.clean_first or what.chunk_size(session) < len(few):
+    session.first_look = FirstLook(len(few), bar.write if talks else lambda _said: None)
+    passes = len(few) * what.passes(session.shape) if total is None else total
+    late = what.chunk_size(session) < len(few) <= _AT_ONCE * passes
+    if late or not what.clean_first:
         session.clean(few.on(session.device, channels_last=session.network.channels_last))
 
 

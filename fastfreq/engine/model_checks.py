@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from fastfreq.vocabulary import statistics
 
 from .contexts import callers_level
 
+PEEK = 64  # images looked at first: their shape, and whether the model is any good on them
 _TEXT = ("input_ids", "text", "text_input_ids")  # arguments of CLIP and its like
 
 
@@ -86,3 +87,32 @@ def judge_accuracy(predicted: Tensor, labels: Tensor, classes: int) -> str:
             stacklevel=callers_level(),
         )
     return f"accuracy {right / n:.3f} [{low:.3f}, {high:.3f}] on the first {n} images"
+
+
+class FirstLook:
+    """Whether a model is any good on the first images as they are, said once.
+
+    Args:
+        enough: images that tell.
+        say: takes the accuracy, for people.
+    """
+
+    def __init__(self, enough: int, say: Callable[[str], object]) -> None:
+        self._enough, self._say = enough, say
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._count = self._classes = 0
+
+    def take(self, predicted: Tensor, labels: Tensor, classes: int) -> None:
+        """What a clean pass told, (n,) classes and labels on the host; clean passes are gathered until they tell."""
+        if self._enough:
+            self._seen.append((predicted, labels))
+            self._count, self._classes = self._count + len(labels), classes
+        if self._count >= self._enough:
+            self.end()
+
+    def end(self) -> None:
+        """Judge by what there is: there may be fewer images left than are enough."""
+        seen, self._seen, self._count, self._enough = self._seen, [], 0, 0
+        if seen:
+            predicted, labels = (torch.cat(each)[:PEEK] for each in zip(*seen, strict=True))
+            self._say(judge_accuracy(predicted, labels, self._classes))

@@ -16,11 +16,11 @@ from fastfreq.vocabulary.metrics import Metric
 
 from .images import Chunk
 from .memory import Graphed, is_out_of_memory
+from .model_checks import FirstLook
 from .network import Network
 from .run import Run
 from .tuning import Pace
 
-PEEK = 64  # images looked at first: their shape, and whether the model is any good on them
 AHEAD_BYTES = 4 << 20  # of network input made in one call on a CPU: it stays in the last-level cache
 
 # (images of the chunk, conditions, conditions in one forward pass) -> batches (k m, c, h, w), condition-major
@@ -60,7 +60,7 @@ class Session:
         notes: what was done to the network, for people.
         until_end: what holds until the measurement ends.
         advance: reports forward passes to the bar.
-        first_look: told once the classes of the first images as they are, their labels and how many classes there are.
+        first_look: told what each clean pass says, where anybody asks whether the model is any good.
     """
 
     def __init__(self, network: Network, run: Run, shape: tuple[int, int, int], identity: Identity | None) -> None:
@@ -72,7 +72,7 @@ class Session:
         self.until_end = contextlib.ExitStack()
         self._graphs: list[Graphed] = []
         self.advance: Callable[[int], object] = lambda _passes: None
-        self.first_look: Callable[[Tensor, Tensor, int], None] | None = None
+        self.first_look: FirstLook | None = None
 
     @property
     def device(self) -> torch.device:
@@ -242,8 +242,7 @@ class Session:
 
         seen = self.outcomes(chunk, 1, make, measured=named, also=also, forward=count_classes, describe=describe)
         if self.first_look is not None and classes:
-            look, self.first_look = self.first_look, None
-            look(seen.predicted[0][:PEEK], chunk.labels[:PEEK].cpu(), classes[0])
+            self.first_look.take(seen.predicted[0], chunk.labels.cpu(), classes[0])
         flips = {
             name: torch.zeros(1, len(chunk), dtype=torch.float64) for name in (measured or {}) if name not in named
         }

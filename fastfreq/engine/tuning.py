@@ -22,11 +22,14 @@ from .memory import is_out_of_memory
 from .network import Network
 from .run import Run
 
-_SHARE = 0.05  # of the passes of a job that may go into timing
+_SHARE = 0.05  # of the passes of a job that may go into timing, where the job is over soon
+_LONG_SHARE = 0.02  # of those of a job that takes long
+_SOON = 0.1  # seconds of timing that nobody minds
+_SERVES = 2  # times the passes of a job for which too little was timed: larger ones are timed again
 _FEW = 8  # images on which precisions are compared
 _SLOWER = 1.1  # times: below, noise
 _MEASURABLE = 4e-3  # seconds: shorter passes are mostly overhead
-_REMEMBERED: dict[str, tuple[int, bool, float]] = {}
+_REMEMBERED: dict[str, tuple[int, bool, float, float]] = {}
 _FASTER: dict[str, str] = {}
 
 
@@ -69,20 +72,20 @@ def pace(network: Network, shape: tuple[int, int, int], run: Run, example: Tenso
     if len(sizes) * len(layouts) == 1:
         return Pace(sizes[0], layouts[0], float("nan"))
     key = _key(network, shape, run)
-    if (known := _remembered(key)) is not None:
-        return Pace(*known)
-    timer = _Timer(network, example, budget=_SHARE * passes)
+    if (known := _remembered(key, passes)) is not None:
+        return known
+    timer = _Timer(network, example, passes=passes)
     found = timer.best(sizes, layouts)
-    if timer.complete:
-        _remember(key, found)
+    _remember(key, found, float("inf") if timer.complete else _SERVES * passes)
     return found
 
 
 class _Timer:
     """Seconds per image of batch sizes and layouts, within a budget of images."""
 
-    def __init__(self, network: Network, example: Tensor, *, budget: float) -> None:
-        self._network, self._example, self._left = network, example, budget
+    def __init__(self, network: Network, example: Tensor, *, passes: float) -> None:
+        self._network, self._example, self._passes = network, example, passes
+        self._left = _SHARE * passes
         self.complete = True
 
     def seconds(self, size: int, channels_last: bool) -> float:
@@ -90,12 +93,17 @@ class _Timer:
         if 2 * size > self._left:
             self.complete = False
             return float("inf")
+        spent = self._spent(size, channels_last, 3 if 3 * size <= self._left / 4 else 2)  # the first warms up
+        return min(spent[1:], default=float("inf")) / size
+
+    def _spent(self, size: int, channels_last: bool, rounds: int) -> list[float]:
+        """Seconds of each pass; fewer than asked for where one does not fit into memory."""
         network, device = self._network, self._network.device
         network.lay_out(channels_last)
         repeated = self._example[torch.arange(size, device=device) % len(self._example)]
         spent = []
         try:
-            for _ in range(3 if 3 * size <= self._left / 4 else 2):  # the first warms up
+            for _ in range(rounds):
                 batch = network.clean_batch(repeated)
                 _wait(device)
                 start = time.perf_counter()
@@ -106,26 +114,53 @@ class _Timer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return float("inf")
-        return min(spent[1:]) / size
+            return []
+        return spent
 
     def best(self, sizes: list[int], layouts: list[bool]) -> Pace:
-        """Layouts at the first size, then sizes while they gain."""
-        times = {layout: self.seconds(sizes[0], layout) for layout in layouts} if len(layouts) > 1 else {}
-        layout = min(times, key=lambda each: times[each]) if times else layouts[0]
-        best = Pace(sizes[0], layout, times[layout] if times else self.seconds(sizes[0], layout))
-        larger, smaller = (sorted(s for s in sizes if s > sizes[0]), sorted(s for s in sizes if s < sizes[0])[::-1])
+        """Layouts at the first size, or at fewer images where that takes too long; then sizes while they gain."""
+        first = sizes[0]
+        self._be_short(first, layouts[0])
+        layout, seconds, at = self._layout(first, layouts)
+        best = Pace(first, layout, seconds)
+        if at == first and self.complete:
+            best = self._size(sizes, best)
+        self.complete &= at == first
+        self._network.lay_out(best.channels_last)
+        return best if best.seconds < float("inf") else dataclasses.replace(best, seconds=float("nan"))
+
+    def _layout(self, size: int, layouts: list[bool]) -> tuple[bool, float, int]:
+        """(the faster one, seconds of an image, images of the passes that told)."""
+        if len(layouts) == 1:
+            return layouts[0], self.seconds(size, layouts[0]), size
+        few = next((n for n in (size, size // 2, size // 4) if n and 2 * len(layouts) * n <= self._left), 0)
+        times = {layout: self.seconds(few, layout) if few else float("inf") for layout in layouts}
+        layout = min(times, key=lambda each: times[each])
+        return layout, times[layout], few
+
+    def _size(self, sizes: list[int], best: Pace) -> Pace:
+        """Larger ones, then smaller ones, while they gain."""
+        first = sizes[0]
+        larger, smaller = (sorted(s for s in sizes if s > first), sorted(s for s in sizes if s < first)[::-1])
         for direction in (larger, smaller):
             for size in direction:
-                seconds = self.seconds(size, layout)
+                seconds = self.seconds(size, best.channels_last)
                 if not seconds < 0.98 * best.seconds:  # ties, and what was not timed, change nothing
                     break
-                best = Pace(size, layout, seconds)
-            if best.batch_size != sizes[0]:
+                best = dataclasses.replace(best, batch_size=size, seconds=seconds)
+            if best.batch_size != first:
                 break
-        self._network.lay_out(best.channels_last)
-        seconds = best.seconds if best.seconds < float("inf") else float("nan")
-        return dataclasses.replace(best, seconds=seconds)
+        return best
+
+    def _be_short(self, size: int, channels_last: bool) -> None:
+        """Keep to a smaller part of a job that takes long, by what a small batch takes."""
+        few = max(1, size // 8)
+        if 4 * few > self._left:
+            self._left = 0
+            return
+        seconds = min(self._spent(few, channels_last, 2), default=0.0) / few * self._passes
+        share = max(_LONG_SHARE, _SOON / seconds) if seconds else _SHARE
+        self._left -= max(0, _SHARE - share) * self._passes
 
 
 def warn_if_slower(network: Network, example: Tensor) -> None:
@@ -222,17 +257,23 @@ def _read() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _remembered(key: str) -> tuple[int, bool, float] | None:
+def _remembered(key: str, passes: float) -> Pace | None:
+    """What was found for a job of as many passes."""
     if key not in _REMEMBERED:
         match _read().get(key):
+            case [int(size), bool(layout), float(seconds), float(limit)] if 0 < size <= 4096:
+                _REMEMBERED[key] = (size, layout, seconds, limit)
             case [int(size), bool(layout), float(seconds)] if 0 < size <= 4096:
-                _REMEMBERED[key] = (size, layout, seconds)
-    return _REMEMBERED.get(key)
+                _REMEMBERED[key] = (size, layout, seconds, float("inf"))
+    size, layout, seconds, limit = _REMEMBERED.get(key, (0, False, 0.0, 0.0))
+    return Pace(size, layout, seconds) if size and passes <= limit else None
 
 
-def _remember(key: str, found: Pace) -> None:
-    _REMEMBERED[key] = (found.batch_size, found.channels_last, found.seconds)
-    _write({key: list(_REMEMBERED[key])})
+def _remember(key: str, found: Pace, limit: float) -> None:
+    """`limit`: passes of the largest job that it is for."""
+    kept = (found.batch_size, found.channels_last, found.seconds)
+    _REMEMBERED[key] = (*kept, limit)
+    _write({key: [*kept] if limit == float("inf") else [*kept, float(limit)]})
 
 
 def _write(found: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import fastfreq_kernels as kernels
@@ -106,8 +105,9 @@ class Spectrum(ImagesResult):
             if getattr(self, name).shape != expected:
                 raise ValueError(f"expected `{name}` of shape {expected}, got {getattr(self, name).shape}")
 
-    def _check_same(self, other: Any, names: Iterable[str]) -> None:
-        super()._check_same(other, names)
+    def check_fits(self, other: Any) -> None:
+        """As in `Result`."""
+        super().check_fits(other)
         if len(ids := np.concatenate([self.image_ids, other.image_ids])) and ids.min() < 0:
             raise ValueError(
                 "expected two spectra that know their images, one is from a file of version 0.1, which does not say: "

@@ -160,6 +160,35 @@ def equal(a: Any, b: Any) -> bool:
     return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
 
 
+def check_layouts(a: Any, b: Any) -> None:
+    """Refuse results whose fields cannot be added entry by entry: NumPy would stretch some of them, and say nothing.
+
+    Args:
+        a: a result.
+        b: another of its class, with the same keys in its dicts.
+
+    Raises:
+        ValueError: the first field that differs in more than images, conditions or classes.
+    """
+    for name, fold in folds(a).items():
+        if fold.how not in ("by_image", "summed", "by_class"):
+            continue
+        mine, theirs = (each(lambda value, fold=fold: _layout(value, fold), getattr(r, name)) for r in (a, b))
+        if mine != theirs:
+            raise ValueError(f"expected two results with `{name}` of one layout, got {mine} and {theirs}")
+
+
+def _layout(value: Any, fold: Fold) -> tuple[str, tuple[int, ...]]:
+    """(type, sides) of a value; those along images, conditions and classes are 0, and those of exact parts stay."""
+    sides = list(np.shape(value) if not isinstance(value, (ExactSum, Outcomes)) else value.shape)
+    grows = [fold.conditions, -1 if fold.how == "by_image" else None, 0 if fold.how == "by_class" else None]
+    for axis in grows:
+        if axis is not None and sides:
+            sides[axis] = 0
+    parts = [len(value.parts)] if isinstance(value, ExactSum) else []
+    return type(value).__name__ if isinstance(value, (ExactSum, Outcomes)) else "array", (*parts, *sides)
+
+
 def join_images(a: Any, b: Any, order: NDArray[np.int64]) -> Any:
     """Both values with images along the last axis, in `order`."""
     if isinstance(a, Outcomes):

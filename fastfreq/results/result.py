@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -109,7 +109,7 @@ class Result:
             raise TypeError(f"expected two results of one kind, got {type(self).__name__} and {type(other).__name__}")
         if f"{self.items}_ids" not in self._folds() and not self._named("union"):
             raise TypeError(f"expected results that merge, a {type(self).__name__} is whole")
-        self._check_same(other, self._named("same"))
+        self.check_fits(other)
         if self._named("union"):
             return self._with_entries(other)
         keys = self._named("condition")
@@ -123,14 +123,16 @@ class Result:
             f"these differ in both: first merge the shards that share one of the two"
         )
 
-    def _check_same(self, other: Self, names: Iterable[str]) -> None:
-        for name in names:
+    def check_fits(self, other: Self) -> None:
+        """Refuse with a ValueError what cannot be added to this, whatever its images; the message says why."""
+        for name in self._named("same"):
             conflict(name, getattr(self, name), getattr(other, name))
         for name, fold in self._folds().items():  # dicts of metrics and layers
             mine, theirs = getattr(self, name), getattr(other, name)
             added = fold.how in ("summed", "by_image", "by_class")
             if added and isinstance(mine, dict) and sorted(mine) != sorted(theirs):
                 raise ValueError(f"expected two results with the same {name}, got {sorted(mine)}, {sorted(theirs)}")
+        folds.check_layouts(self, other)
 
     def _with_images(self, other: Self) -> Self:
         check_other_images(self, other)
