@@ -29,17 +29,12 @@ def test_the_fastest_batch_is_chosen_and_none_that_was_not_timed(seconds, passes
 
 
 @pytest.mark.parametrize(("slower", "passes"), [(True, 1568), (False, 1568), (True, 3300), (False, 3300)])
-def test_a_job_that_takes_long_is_timed_in_a_fiftieth_of_it_once(slower, passes, monkeypatch, tmp_path):
+def test_a_job_that_takes_long_is_timed_in_a_fiftieth_of_it(slower, passes, monkeypatch, tmp_path):
     """1,568 passes: the layouts of 4 images are compared; 3,300: of 16."""
     even = dict.fromkeys((8, 16, 32, 64), 1.0)
     found, images = timed(even, {slower: 2.0}, passes, monkeypatch, tmp_path)
     assert found.channels_last is not slower and found.batch_size == 16
     assert 16 <= images <= 0.02 * passes
-    tuning._REMEMBERED.clear()  # another process reads the file
-    found, images = timed(even, {slower: 2.0}, 2 * passes, monkeypatch, tmp_path)
-    assert (found.channels_last, found.batch_size, images) == (not slower, 16, 0)
-    _, images = timed(even, {slower: 2.0}, 3 * passes, monkeypatch, tmp_path)
-    assert images > 0, "expected a job that can afford more to look again"
 
 
 def timed(seconds, layouts, passes, monkeypatch, tmp_path):

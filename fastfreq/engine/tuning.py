@@ -25,11 +25,10 @@ from .run import Run
 _SHARE = 0.05  # of the passes of a job that may go into timing, where the job is over soon
 _LONG_SHARE = 0.02  # of those of a job that takes long
 _SOON = 0.1  # seconds of timing that nobody minds
-_SERVES = 2  # times the passes of a job for which too little was timed: larger ones are timed again
 _FEW = 8  # images on which precisions are compared
 _SLOWER = 1.1  # times: below, noise
 _MEASURABLE = 4e-3  # seconds: shorter passes are mostly overhead
-_REMEMBERED: dict[str, tuple[int, bool, float, float]] = {}
+_REMEMBERED: dict[str, tuple[int, bool, float]] = {}
 _FASTER: dict[str, str] = {}
 
 
@@ -72,11 +71,12 @@ def pace(network: Network, shape: tuple[int, int, int], run: Run, example: Tenso
     if len(sizes) * len(layouts) == 1:
         return Pace(sizes[0], layouts[0], float("nan"))
     key = _key(network, shape, run)
-    if (known := _remembered(key, passes)) is not None:
-        return known
+    if (known := _remembered(key)) is not None:
+        return Pace(*known)
     timer = _Timer(network, example, passes=passes)
     found = timer.best(sizes, layouts)
-    _remember(key, found, float("inf") if timer.complete else _SERVES * passes)
+    if timer.complete:
+        _remember(key, found)
     return found
 
 
@@ -257,23 +257,17 @@ def _read() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _remembered(key: str, passes: float) -> Pace | None:
-    """What was found for a job of as many passes."""
+def _remembered(key: str) -> tuple[int, bool, float] | None:
     if key not in _REMEMBERED:
         match _read().get(key):
-            case [int(size), bool(layout), float(seconds), float(limit)] if 0 < size <= 4096:
-                _REMEMBERED[key] = (size, layout, seconds, limit)
             case [int(size), bool(layout), float(seconds)] if 0 < size <= 4096:
-                _REMEMBERED[key] = (size, layout, seconds, float("inf"))
-    size, layout, seconds, limit = _REMEMBERED.get(key, (0, False, 0.0, 0.0))
-    return Pace(size, layout, seconds) if size and passes <= limit else None
+                _REMEMBERED[key] = (size, layout, seconds)
+    return _REMEMBERED.get(key)
 
 
-def _remember(key: str, found: Pace, limit: float) -> None:
-    """`limit`: passes of the largest job that it is for."""
-    kept = (found.batch_size, found.channels_last, found.seconds)
-    _REMEMBERED[key] = (*kept, limit)
-    _write({key: [*kept] if limit == float("inf") else [*kept, float(limit)]})
+def _remember(key: str, found: Pace) -> None:
+    _REMEMBERED[key] = (found.batch_size, found.channels_last, found.seconds)
+    _write({key: list(_REMEMBERED[key])})
 
 
 def _write(found: dict[str, Any]) -> None:
