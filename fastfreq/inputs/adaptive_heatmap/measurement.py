@@ -21,6 +21,7 @@ from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.ranks import apart
 from fastfreq.engine.run import RunOptions
 from fastfreq.engine.session import Session
+from fastfreq.inputs.heatmap.measurement import perturbed
 from fastfreq.results.folds import Outcomes, by_image, condition, same
 from fastfreq.results.result import ModelResult
 from fastfreq.vocabulary import checks, conventions, streams
@@ -352,23 +353,13 @@ class _Round(Measurement):
         return {"clean_margin": clean, "wrong": Outcomes.of(wrong), "margins": margins}
 
     def _outcomes(self, session: Session, chunk: Chunk, rows: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.float16]]:
-        how, takes = self._request, session.network.takes
+        how = self._request
         these, waves = self._tensor[rows], self._oriented[rows]
         signs = kernels.fourier_signs(
             chunk.ids, these, session.shape, seed=how.seed, signs=how.convention.signs, common=how.convention.common
         )
 
-        def make(part: slice, some: slice, each: int) -> tuple[Tensor, ...]:
-            return kernels.fourier_perturb(
-                chunk.images[part],
-                waves[some],
-                signs[some, part],
-                eps=how.eps,
-                phase=how.convention.phase,
-                clip=how.convention.clip,
-                **takes,
-            ).split(each * (part.stop - part.start))
-
+        make = perturbed(session, chunk, waves, signs, eps=how.eps, convention=how.convention)
         seen = session.outcomes(
             chunk,
             len(rows),

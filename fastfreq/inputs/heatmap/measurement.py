@@ -260,22 +260,9 @@ class _HeatmapMeasurement(Measurement):
         self, session: Session, chunk: Chunk, block: Tensor, signs: Tensor, responses: Tensor | None
     ) -> tuple[Make, dict[str, Any]]:
         """Images plus waves, or the first layer's responses to them."""
-        network = session.network
         if self._stem is not None and responses is not None:
             return self._moved(session, chunk, block, signs, responses, self._stem)
-
-        def make(part: slice, rows: slice, each: int) -> tuple[Tensor, ...]:
-            return kernels.fourier_perturb(
-                chunk.images[part],
-                block[rows],
-                signs[rows, part],
-                eps=self.eps,
-                phase=self.convention.phase,
-                clip=self.convention.clip,
-                **network.takes,
-            ).split(each * (part.stop - part.start))
-
-        return make, {}
+        return perturbed(session, chunk, block, signs, eps=self.eps, convention=self.convention), {}
 
     def _moved(
         self,
@@ -369,3 +356,31 @@ def _change(after: Tensor, before: Tensor, frequencies: int) -> Tensor:
     absolute = torch.linalg.vector_norm(a - b, dim=-1)
     norm = torch.linalg.vector_norm(b, dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     return torch.stack([absolute, absolute / norm, torch.cosine_similarity(a, b, dim=-1)])
+
+
+def perturbed(
+    session: Session, chunk: Chunk, waves: Tensor, signs: Tensor, *, eps: float, convention: Convention
+) -> Make:
+    """Makes batches of images plus waves (k, 2), as the network takes them, for `Session.outcomes`.
+
+    Args:
+        session: of the run.
+        chunk: its images.
+        waves: (k, 2) int64, oriented as the convention says.
+        signs: (k, n, channels) int8.
+        eps: L2 norm per channel.
+        convention: what a perturbation is.
+    """
+
+    def make(part: slice, rows: slice, each: int) -> tuple[Tensor, ...]:
+        return kernels.fourier_perturb(
+            chunk.images[part],
+            waves[rows],
+            signs[rows, part],
+            eps=eps,
+            phase=convention.phase,
+            clip=convention.clip,
+            **session.network.takes,
+        ).split(each * (part.stop - part.start))
+
+    return make
