@@ -41,24 +41,24 @@ def play(rank: int, size: int, folder: Path, what: str) -> None:
         (folder / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
 
 
-def dying(rank: int, folder: Path) -> Any:
-    """Rank 1 is killed in its second batch."""
+def struck(rank: int, folder: Path, blow: signal.Signals) -> Any:
+    """Rank 1 is sent a signal in its second batch."""
     subjects.EVENTS.reset()
     subjects.EVENTS.pause = 0.0 if rank == 1 else 0.05  # rank 1 comes to a second batch
     if rank == 1:
         calls = subjects.EVENTS
-        calls.on_call = lambda: calls.calls > 12 and os.kill(os.getpid(), signal.SIGKILL)
+        calls.on_call = lambda: calls.calls > 12 and os.kill(os.getpid(), blow)
     return measure(folder / "c.npz")
+
+
+def dying(rank: int, folder: Path) -> Any:
+    """Rank 1 is killed."""
+    return struck(rank, folder, signal.SIGKILL)
 
 
 def hanging(rank: int, folder: Path) -> Any:
     """Rank 1 is stopped for good, which no connection tells."""
-    subjects.EVENTS.reset()
-    subjects.EVENTS.pause = 0.0 if rank == 1 else 0.05  # rank 1 comes to a second batch
-    if rank == 1:
-        calls = subjects.EVENTS
-        calls.on_call = lambda: calls.calls > 12 and os.kill(os.getpid(), signal.SIGSTOP)
-    return measure(folder / "c.npz")
+    return struck(rank, folder, signal.SIGSTOP)
 
 
 def failing(rank: int, folder: Path) -> Any:

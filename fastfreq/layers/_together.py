@@ -1,7 +1,7 @@
 """Many layers at once on a GPU: matrices of one side and precision are one batch, whichever layers they belong to.
 
-A launch of a few large matrices leaves most of a GPU idle, and a network has many layers but few sides. Each matrix has
-a program of its own, so that its values are the same bits in any batch. Launches of fewer matrices than a GPU has
+A launch of a few large matrices leaves most of a GPU idle, and a network has many layers but few sides. The values of a
+matrix are the same bits in any batch, however many programs share it. Launches of fewer matrices than a GPU has
 multiprocessors have streams of their own.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ._values import Wanted
 
-TOGETHER_BYTES = 512 << 20  # of matrices in one launch, which needs as much again; predicted, not measured
-FEW = 128  # matrices, a program each, that leave multiprocessors to other launches: these run beside them
+TOGETHER_BYTES = 512 << 20  # of matrices in one launch, which needs twice as much again; predicted, not measured
+FEW = 128  # matrices that leave multiprocessors to other launches: these run beside them
 T = TypeVar("T")
 Part = tuple[int, Tensor]  # which of the wanted values, and a block of its frequencies
 
