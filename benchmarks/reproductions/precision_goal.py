@@ -159,20 +159,26 @@ def prices(passes: float, goal: float, truth: np.ndarray, population: int | None
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def outcome_options(parser: argparse.ArgumentParser) -> None:
+    """Which outcomes, for `recorded`."""
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--network", nargs=3, action="append", default=[], metavar=("NAME", "SPEC", "WEIGHTS"))
     parser.add_argument("--limit", type=int, default=1000)
-    parser.add_argument("--maps", type=int, default=2000)
-    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN")
+    parser.add_argument("--crop", type=int, help="images are files: resized to 8 / 7 of this, and cropped to it")
     parser.add_argument("--eps", type=float, default=4.0)
     parser.add_argument("--size", type=int, default=17)
     parser.add_argument("--seed", type=int, default=0, help="of the signs")
+    parser.add_argument("--outcomes", type=Path, help="outcomes are read here if they are there, and kept")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    outcome_options(parser)
+    parser.add_argument("--maps", type=int, default=2000)
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN")
     parser.add_argument("--goal", type=float, default=0.03)
     parser.add_argument("--source", type=int, default=3000, metavar="N", help="images drawn with replacement")
     parser.add_argument("--made", action="store_true", help="made outcomes with few errors too")
-    parser.add_argument("--outcomes", type=Path, help="keep what networks answered here, and read it if it is there")
     parser.add_argument("--out", type=Path, default=Path("precision_goal"))
     options = parser.parse_args()
     path = options.out / "precision_goal.json"
@@ -199,14 +205,19 @@ def main() -> None:
             store.write_text(path, json.dumps(figures, indent=2) + "\n")
 
 
+def photographs(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 images and labels."""
+    crop = options.crop and ff.data.Preprocessing((options.crop, options.crop), options.crop * 8 // 7)
+    batches = list(ff.load_data(options.data, limit=options.limit, preprocessing=crop))
+    images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+    return images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8), labels
+
+
 def recorded(options: argparse.Namespace, name: str, spec: str, weights: str) -> Recorded:
     """The outcomes of one network, measured unless they were kept."""
 
     def measure() -> Recorded:
-        batches = list(ff.load_data(options.data, limit=options.limit))
-        images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
-        if images.dtype != torch.uint8:
-            images = (images * 255).round().to(torch.uint8)
+        images, labels = photographs(options)
         model = ff.load_model(spec, weights=weights).model
         return Recorded.measured(model, images, labels, eps=options.eps, size=options.size, seed=options.seed)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from precision_goal import Recorded, recorded
+from precision_goal import Recorded, outcome_options, photographs, recorded
 
 import fastfreq as ff
 from fastfreq.results import store
@@ -153,21 +153,12 @@ def judged(make: Any, truth: np.ndarray, repeats: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--network", nargs=3, action="append", required=True, metavar=("NAME", "SPEC", "WEIGHTS"))
-    parser.add_argument("--limit", type=int, default=1000)
+    outcome_options(parser)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--share", type=float, default=0.03, help="of the passes of the whole map")
-    parser.add_argument("--eps", type=float, default=4.0)
-    parser.add_argument("--size", type=int, default=17)
-    parser.add_argument("--seed", type=int, default=0, help="of the signs")
-    parser.add_argument("--outcomes", type=Path, help="outcomes are read here if they are there, and kept")
     parser.add_argument("--out", type=Path, default=Path("quick_map"))
     options = parser.parse_args()
-    batches = list(ff.load_data(options.data, limit=options.limit))
-    images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
-    if images.dtype != torch.uint8:
-        images = (images * 255).round().to(torch.uint8)
+    images, labels = photographs(options)
     path = options.out / "quick_map.json"
     figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for name, spec, weights in options.network:
