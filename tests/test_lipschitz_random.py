@@ -329,8 +329,9 @@ def test_random_networks_are_never_steeper_than_their_bound():
 
 
 @pytest.mark.slow
-def test_five_hundred_random_networks_are_never_steeper_than_their_bound():
-    assert check(range(500), points=8, climbs=40) > 100
+@pytest.mark.parametrize("start", range(0, 500, 25))
+def test_five_hundred_random_networks_are_never_steeper_than_their_bound(start):
+    assert check(range(start, start + 25), points=8, climbs=40) >= 3
 
 
 def test_what_has_no_constant_is_refused_by_name():

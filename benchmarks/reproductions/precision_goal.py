@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import fastfreq as ff
+from fastfreq.data import Preprocessing
 from fastfreq.inputs.adaptive_heatmap import plans
 from fastfreq.inputs.adaptive_heatmap.controlled import Controlled, spread
 from fastfreq.inputs.adaptive_heatmap.measurement import margin
@@ -207,7 +208,7 @@ def main() -> None:
 
 def photographs(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
     """uint8 images and labels."""
-    crop = options.crop and ff.data.Preprocessing((options.crop, options.crop), options.crop * 8 // 7)
+    crop = options.crop and Preprocessing((options.crop, options.crop), options.crop * 8 // 7)
     batches = list(ff.load_data(options.data, limit=options.limit, preprocessing=crop))
     images, labels = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     return images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8), labels
