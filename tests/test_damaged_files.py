@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fastfreq as ff
-from fastfreq import data
+from fastfreq.data import files as image_files
 from fastfreq.results import store
 
 FEW, MANY = 200, 20_000
@@ -245,7 +245,7 @@ def read_table(path: Path) -> None:
     loaded = ff.load_data(path.parent)
     assert isinstance(loaded._sources, list)
     for file in loaded._sources[:3]:
-        assert data._decode(file, None) == "no such file"
+        assert image_files._decode(file, None) == "no such file"
 
 
 Mutation = Callable[[bytes, np.random.Generator], bytes]

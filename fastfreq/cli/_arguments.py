@@ -56,6 +56,12 @@ def add_data(parser: Parser, *, required: bool = True, labels: bool = True, mode
     group.add_argument(
         "--limit", type=positive, metavar="N", help="take N images, spread evenly over the data; all if left out"
     )
+    group.add_argument(
+        "--decoded",
+        type=Path,
+        metavar="DIR",
+        help="decode image files once into DIR, for all passes and processes; default: nowhere",
+    )
     of = " of FILE.py models' images" if model else ""
     group.add_argument("--resize", type=positive, metavar="N", help=f"shorter side{of}, before the crop")
     group.add_argument("--crop", type=positive, metavar="N", help=f"side of the centre crop{of}")

@@ -34,7 +34,13 @@ def subject(verb: Measure, options: argparse.Namespace) -> Subject:
     geometry = _measure.preprocessing(options) if verb.data else None
     if not verb.model:
         with about("--data"):
-            data = load_images(options.data, preprocessing=geometry, limit=options.limit, batch_size=_batch(options))
+            data = load_images(
+                options.data,
+                preprocessing=geometry,
+                limit=options.limit,
+                batch_size=_batch(options),
+                decoded=options.decoded,
+            )
         name = options.data.with_suffix("") if options.data.is_file() else options.data
         return _measure.Subject(_request.plain(str(name)), None, data, where)
     loaded = model(options, options.model, options.weights)
@@ -70,11 +76,11 @@ def fingerprint(what: Subject) -> str:
 
 
 def _images(options: argparse.Namespace, loaded: LoadedModel) -> ImageData:
-    size = loaded.preprocessing
+    how = {"preprocessing": loaded.preprocessing, "limit": options.limit, "decoded": options.decoded}
     with about("--data"):
         if getattr(options, "labels", "given") == "predicted":
-            return load_images(options.data, preprocessing=size, limit=options.limit)
-        return load_data(options.data, preprocessing=size, limit=options.limit, num_classes=_classes(options, loaded))
+            return load_images(options.data, **how)
+        return load_data(options.data, **how, num_classes=_classes(options, loaded))
 
 
 def _classes(options: argparse.Namespace, loaded: LoadedModel) -> int | None:

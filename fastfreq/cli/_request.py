@@ -13,6 +13,7 @@ from pathlib import Path
 _NOT_THE_QUESTION = {
     *("run", "verb", "words", "out", "force", "quiet", "json", "traceback", "resume", "partial"),
     *("device", "batch_size", "channels_last", "shard", "checkpoint", "criterion", "scale", "share", "pictures"),
+    "decoded",
     *("data", "against", "folder", "weights", "baseline_weights"),  # paths: what is in them counts
 }
 _BLOCK = 1 << 20

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,43 +14,13 @@ from torch import Tensor
 
 from fastfreq.vocabulary.numbers import as_int
 
+from . import decoded as decoded_files
+from .files import Interpolation as Interpolation
+from .files import Preprocessing, in_order, size_text
 from .label_table import read_label_table
 from .npz import read_npz
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
-
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """What happens to a decoded image before it is pixels in [0, 1]: resize, then centre crop.
-
-    It stands for the geometry of a model's published evaluation and for nothing else: division by 255 follows it,
-    and the normalisation ``(x - mean) / std`` belongs to the model (`NormalizedModel`).
-
-    Attributes:
-        size: (h, w) in pixels, after the crop.
-        resize: pixels along the shorter side, the other keeping the aspect ratio (cut to whole pixels); or an
-            exact (h, w); or None to leave the image as it is.
-        interpolation: of the resize, antialiased as Pillow does it.
-    """
-
-    size: tuple[int, int]
-    resize: int | tuple[int, int] | None
-    interpolation: Interpolation = "bilinear"
-
-    def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"expected `size` as positive (h, w), got {self.size}")
-        if self.interpolation not in get_args(Interpolation):
-            raise ValueError(f"expected `interpolation` to be nearest, bilinear or bicubic, got {self.interpolation!r}")
-        resized = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
-        if resized is not None and (resized[0] < self.size[0] or resized[1] < self.size[1]):
-            raise ValueError(
-                f"expected `resize` no smaller than the crop of {self.size[0]} x {self.size[1]}, got {self.resize}; "
-                f"images are not padded"
-            )
 
 
 class ImageData:
@@ -79,6 +46,7 @@ class ImageData:
         workers: int | None,
         classes: list[str] | None = None,
         mixed: bool = False,
+        decoded: Path | None = None,
     ) -> None:
         """Use `load_data` or `load_images`."""
         self._sources, self._labels, self._root = sources, labels, root
@@ -87,6 +55,12 @@ class ImageData:
         self.classes = classes
         self._mixed = mixed
         self.skipped: list[tuple[str, str]] = []
+        self._decoded = None
+        if decoded is not None:
+            names = self.names()
+            if names is None or isinstance(sources, Tensor):
+                raise ValueError(f"expected no `decoded` beside {root}, whose images are pixels already, got {decoded}")
+            self._decoded = decoded_files.once(Path(decoded), names, sources, preprocessing, workers=self._workers)
 
     def __len__(self) -> int:
         """Number of images listed, readable or not."""
@@ -117,9 +91,16 @@ class ImageData:
             for start in range(0, len(self._sources), step):
                 yield self._sources[start : start + step], self._labels[start : start + step]
             return
+        if self._decoded is not None:
+            self.skipped = [(self._name(self._sources[row]), why) for row, why in self._decoded.reasons.items()]
+            for batch, rows in self._decoded.batches(self._batch_size):
+                yield batch, self._labels[torch.from_numpy(rows)]
+            self._report(any_read=True)
+            return
         self.skipped = []
         images, labels, first = [], [], None
-        for path, label, image in self._decoded(self._sources):
+        decoded = in_order(self._sources, self._preprocessing, workers=self._workers, ahead=2 * self._batch_size)
+        for path, label, image in zip(self._sources, self._labels.tolist(), decoded, strict=True):
             if isinstance(image, str):
                 self.skipped.append((self._name(path), image))
                 continue
@@ -129,8 +110,8 @@ class ImageData:
                 images, labels = [], []
             if not self._mixed and image.shape != first[1]:
                 raise ValueError(
-                    f"expected images of one size, got {_size(first[1])} ({self._name(first[0])}) and "
-                    f"{_size(image.shape)} ({self._name(path)}); give a Preprocessing with the model's size"
+                    f"expected images of one size, got {size_text(first[1])} ({self._name(first[0])}) and "
+                    f"{size_text(image.shape)} ({self._name(path)}); give a Preprocessing with the model's size"
                 )
             images.append(image)
             labels.append(label)
@@ -158,79 +139,9 @@ class ImageData:
     def _name(self, path: Path) -> str:
         return (path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix()
 
-    def _decoded(self, paths: list[Path]) -> Iterator[tuple[Path, int, np.ndarray | str]]:
-        """(path, label, pixels or the reason why there are none) in order, decoded by threads."""
-        _pillow()  # its absence is one error, not one skipped image after the other
-        pool = ThreadPoolExecutor(self._workers)
-        ahead: deque[tuple[Path, int, Future[np.ndarray | str]]] = deque()
-        try:
-            for path, label in zip(paths, self._labels.tolist(), strict=True):
-                ahead.append((path, label, pool.submit(_decode, path, self._preprocessing)))
-                if len(ahead) >= 2 * self._batch_size:
-                    path, label, future = ahead.popleft()
-                    yield path, label, future.result()
-            while ahead:
-                path, label, future = ahead.popleft()
-                yield path, label, future.result()
-        finally:  # also when the loop over the images is left early
-            pool.shutdown(cancel_futures=True)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} x {shape[1]}"
-
 
 def _stacked(images: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-
-
-def _decode(path: Path, preprocessing: Preprocessing | None) -> np.ndarray | str:
-    """RGB pixels uint8 (h, w, 3) of one file, resized and cropped; or the reason why it cannot be read."""
-    Image = _pillow()
-    try:
-        if not path.is_file():
-            return "no such file"
-        with Image.open(path) as file:
-            # Image.open itself raises only beyond twice the limit; its warning below that is not safe to turn into
-            # an error here, since warning filters are shared between threads
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and file.width * file.height > limit:
-                return f"decompression bomb: {file.height} x {file.width} pixels, Pillow's limit is {limit}"
-            if file.mode in ("I", "F") or file.mode.startswith("I;"):
-                return f"expected 8 bits per channel, got Pillow mode {file.mode}"
-            image = file.convert("RGB")
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise errors of any kind on damaged files
-        return f"{type(error).__name__}: {error}"
-    if preprocessing is None:
-        return np.asarray(image)
-    (height, width), resize = preprocessing.size, preprocessing.resize
-    if resize is not None:
-        w, h = image.size
-        if isinstance(resize, int):
-            target = (resize, int(resize * h / w)) if w <= h else (int(resize * w / h), resize)
-        else:
-            target = (resize[1], resize[0])
-        if target != image.size:
-            image = image.resize(target, getattr(Image.Resampling, preprocessing.interpolation.upper()))
-    w, h = image.size
-    if w < width or h < height:
-        raise ValueError(
-            f"expected images of at least {height} x {width}, the crop, got {h} x {w} ({path.name}); "
-            f"give the Preprocessing a `resize`"
-        )
-    left, top = round((w - width) / 2), round((h - height) / 2)
-    return np.asarray(image.crop((left, top, left + width, top + height)))
-
-
-def _pillow() -> Any:
-    """PIL.Image, or the way to it."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(f"expected Pillow to read images, {error}; pip install 'fastfreq[models]'") from error
-    return Image
 
 
 def load_data(
@@ -242,6 +153,7 @@ def load_data(
     batch_size: int = 64,
     workers: int | None = None,
     max_bytes: int | None = None,
+    decoded: str | Path | None = None,
 ) -> ImageData:
     """Labelled images from a folder or an .npz file.
 
@@ -260,14 +172,17 @@ def load_data(
         workers: threads that decode; None for one per core, eight at most.
         max_bytes: of images and labels in an .npz, as it stores them; None for 256 MiB or, where that is more, 100
             times the file's own size, and 4 GiB at most. Image files are read one after the other and need none.
+        decoded: a folder for the pixels of image files, which are decoded once, by the first process that asks for
+            these files in this order and geometry; passes, runs and ranks after it map them into memory. Changed
+            files are decoded anew; what lies in the folder can be removed at any time.
 
     Returns:
         ImageData, iterable any number of times.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
-        ValueError: no images, labels that do not fit, an ambiguous layout, or a file that is damaged or too large; the
-            message names the file and the first culprit.
+        ValueError: no images, labels that do not fit, an ambiguous layout, a file that is damaged or too large, or no
+            room for `decoded`; the message names the file and the first culprit.
     """
     path = Path(path)
     limit, batch_size, workers = _counts(limit, batch_size, workers)
@@ -297,6 +212,7 @@ def load_data(
         batch_size=batch_size,
         workers=workers,
         classes=classes,
+        decoded=None if decoded is None else Path(decoded),
     )
 
 
@@ -308,6 +224,7 @@ def load_images(
     batch_size: int = 64,
     workers: int | None = None,
     max_bytes: int | None = None,
+    decoded: str | Path | None = None,
 ) -> ImageData:
     """Images without labels, of any sizes: every image file below a folder, by name, or the images of an .npz file.
 
@@ -319,6 +236,7 @@ def load_images(
         batch_size: as for `load_data`.
         workers: as for `load_data`.
         max_bytes: as for `load_data`.
+        decoded: as for `load_data`; all images must then have one size.
 
     Returns:
         ImageData whose labels are 0 (those of the file for an .npz), for `image_spectrum` and `difference_spectrum`.
@@ -336,6 +254,7 @@ def load_images(
             batch_size=batch_size,
             workers=workers,
             max_bytes=max_bytes,
+            decoded=decoded,
         )
     limit, batch_size, workers = _counts(limit, batch_size, workers)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
@@ -350,7 +269,8 @@ def load_images(
         preprocessing=preprocessing,
         batch_size=batch_size,
         workers=workers,
-        mixed=True,
+        mixed=decoded is None,
+        decoded=None if decoded is None else Path(decoded),
     )
 
 
