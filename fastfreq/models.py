@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fastfreq.engine.pixels import NormalizedModel
+from fastfreq.vocabulary import checks
 
 from .data import Interpolation, Preprocessing
 
@@ -149,7 +149,7 @@ def _torchvision(spec: str, name: str, pretrained: bool) -> LoadedModel:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    return f"did you mean {', '.join(difflib.get_close_matches(name, known, n=3) or known[:3])}?"
+    return f"did you mean {checks.near_names(name, known, cutoff=0.6)}?"
 
 
 def _offline(spec: str, error: OSError) -> ConnectionError:
@@ -183,8 +183,8 @@ def _factory(spec: str) -> LoadedModel:
     factory = getattr(module, name, None)
     if not callable(factory):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        close = difflib.get_close_matches(name, public, n=3, cutoff=0.3) or public[:5]
-        raise ValueError(f"expected a function {name!r} in {path}, found {', '.join(close) or 'none'}")
+        close = checks.near_names(name, public, otherwise=5, cutoff=0.3)
+        raise ValueError(f"expected a function {name!r} in {path}, found {close or 'none'}")
     try:
         inspect.signature(factory).bind()
     except TypeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import warnings
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastfreq.results.identity import Identity
-from fastfreq.vocabulary import metrics, streams
+from fastfreq.vocabulary import checks, metrics, streams
 from fastfreq.vocabulary.metrics import Metric
 
 from .arithmetic import Float32
@@ -151,10 +150,8 @@ class Network:
         modules = dict(self.net.named_modules())
         if not name or name not in modules:
             known = [key for key in modules if key]
-            close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:11]
-            raise KeyError(
-                f"expected a layer named as in model.named_modules(), such as {', '.join(close)}; got {name!r}"
-            )
+            close = checks.near_names(name, known, otherwise=11)
+            raise KeyError(f"expected a layer named as in model.named_modules(), such as {close}; got {name!r}")
         return modules[name]
 
     def __call__(self, batch: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from fastfreq.engine.network import fingerprint, network_name
 from fastfreq.results.folds import same, text, union
 from fastfreq.results.result import Result
-from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary import checks, numbers
 
 from .layer_filters import LayerFilters, described
 from .linear_parts import Compositions
@@ -70,7 +69,10 @@ class Filters(Result, kind="filters"):
         for skipped, reason in self.skipped:
             if skipped == name:
                 raise KeyError(f"expected a layer with filters, {name!r} was skipped: {reason}")
-        raise KeyError(f"expected one of the {len(self.layers)} layers, got {name!r}; {_near(name, self.layers)}")
+        raise KeyError(
+            f"expected one of the {len(self.layers)} layers, got {name!r}; did you mean "
+            f"{checks.near_names(name, self.layers)}?"
+        )
 
     def __add__(self, other: Self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride] (Self, as there)
         """Both shards' layers together, in order of execution."""
@@ -212,11 +214,6 @@ def _chosen(compositions: Compositions, layers: Sequence[str] | None) -> tuple[s
         if name not in compositions.names:
             raise ValueError(
                 f"expected `layers` among the {len(compositions.names)} convolutions of the model, got {name!r}; "
-                f"{_near(name, compositions.names)}"
+                f"did you mean {checks.near_names(name, compositions.names)}?"
             )
     return tuple(name for name in compositions.names if name in layers)
-
-
-def _near(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4) or list(known)[:3]
-    return f"did you mean {', '.join(close)}?"

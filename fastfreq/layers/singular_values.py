@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, overload
@@ -22,6 +21,7 @@ from fastfreq.engine.wrappers import plain
 from fastfreq.results import codec
 from fastfreq.results.folds import same, text, union
 from fastfreq.results.result import Result
+from fastfreq.vocabulary import checks
 
 from ._together import together
 from ._values import Accuracy, check_accuracy, distinct_values, values_of
@@ -63,8 +63,8 @@ class SingularValues(Result, Mapping[str, LayerSingularValues], kind="singular_v
         for skipped, kind, reason in self.skipped:
             if skipped == name:
                 raise KeyError(f"expected a layer with singular values, {name!r} ({kind}) was skipped: {reason}")
-        close = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.4) or list(self.layers)[:3]
-        raise KeyError(f"expected one of the {len(self.layers)} layers, got {name!r}; did you mean {', '.join(close)}?")
+        close = checks.near_names(name, self.layers)
+        raise KeyError(f"expected one of the {len(self.layers)} layers, got {name!r}; did you mean {close}?")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,6 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from . import fourier, numbers
+
+
+def near_names(name: object, known: Iterable[str], *, otherwise: int = 3, cutoff: float = 0.4) -> str:
+    """Names of `known` that are spelled like `name`, or the first few, with commas between them."""
+    known = list(known)
+    return ", ".join(difflib.get_close_matches(str(name), known, n=3, cutoff=cutoff) or known[:otherwise])
 
 
 def check_eps(eps: float) -> float:
