@@ -374,3 +374,9 @@ def test_results_save_draw_and_list(tmp_path, hostile):
         assert result.plot().axes and result.headline() and result._repr_html_()
     assert share_plots.plot_many({"a": results[0], "b": results[0]}).axes
     assert order_plots.plot_many([results[3], frequency_order("density", steps=40)]).axes
+
+
+def test_a_network_that_takes_samples_together_is_named():
+    net = nn.Sequential(nn.Linear(1, 6), nn.BatchNorm1d(6, track_running_stats=False), nn.Tanh(), nn.Linear(6, 1))
+    with pytest.warns(UserWarning, match="as batch norm without running statistics does"):
+        tangent_kernel_decay(net.eval(), torch.linspace(-1, 1, 12)[:, None], frequencies=[1], chunk=6)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import random
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -125,9 +129,42 @@ def test_what_is_random_in_evaluation_is_the_same_at_every_step():
 
     tracker, net = tracker_of(), Noisy()
     for step in range(2):
-        tracker.step(net, step)
+        with pytest.warns(UserWarning, match="random in evaluation mode") if not step else contextlib.nullcontext():
+            tracker.step(net, step)
         torch.rand(5)
     assert np.array_equal(*tracker.history.errors["dft"])
+
+
+def test_a_network_that_takes_probes_together_is_named_once():
+    """Batch norm without running statistics: another batch_size gives other figures."""
+    net = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 1))
+    tracker = ff.FrequencyTracker(X[:, None], Y, measures=SINES, batch_size=6)
+    with pytest.warns(UserWarning, match="as batch norm without running statistics does") as caught:
+        tracker.step(net, 0)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert tracker.step(net, 1)  # errors are recorded, and it is not said again
+
+
+def test_two_threads_leave_the_random_states_as_they_were(net):
+    """Each look seeds the generators of the whole process: looks that overlap would put back each other's seed."""
+
+    class Slow(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.01)
+            return super().forward(x)
+
+    slow, barrier = Slow(), threading.Barrier(2)
+    slow.load_state_dict(net.state_dict())
+    nets, before = (slow, copy.deepcopy(slow)), torch.get_rng_state()
+
+    def look(which: int) -> dict[str, float]:
+        tracker = tracker_of(batch_size=8)
+        barrier.wait()
+        return [tracker.step(nets[which], step) for step in range(3 + which)][0]
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(look, (0, 1))
+    assert one == other and torch.equal(torch.get_rng_state(), before)
 
 
 def test_everything_is_put_back_after_a_failure(net):
@@ -202,7 +239,7 @@ def test_memory_that_runs_out_halves_the_batch(net):
     tracker = tracker_of()
     for step in range(2):
         tracker.step(Large(), step)
-    assert sizes == [24, 12, *[6] * 4, *[6] * 4]  # and remembers
+    assert sizes == [24, 12, *[6] * 4, *[6] * 3, *[6] * 4]  # looks whether neighbours matter, and remembers
 
 
 # ---------------------------------------------------------------- probes, targets, outputs
@@ -327,6 +364,12 @@ def test_a_loss_that_is_not_finite_is_refused_and_what_came_before_is_in_the_fil
         tracker.step(net, 5, loss=math.nan)
     saved = ff.load(tmp_path / "run.npz")
     assert saved.steps.tolist() == [0, 1, 2, 3, 4] and (saved.losses == 0.5).all()
+
+
+@pytest.mark.parametrize("loss", ["0.5", [0.5], torch.ones(2), 1j, True])
+def test_a_loss_that_is_no_number_is_refused(net, loss):
+    with pytest.raises(TypeError, match="expected `loss` as a number, got"):
+        tracker_of().step(net, 0, loss=loss)
 
 
 def test_steps_ascend(net):

@@ -14,6 +14,7 @@ from .arithmetic import float32
 from .memory import is_out_of_memory
 
 _STEADY = 1e-5  # of the largest value: by how much two passes over the same images may differ
+_ALONE = 1e-3  # of the largest value: rounding, which may depend on an image's neighbours, stays below
 
 
 @contextlib.contextmanager
@@ -40,6 +41,18 @@ def warn_if_unsteady(name: str, first: Tensor, second: Tensor, *, stacklevel: in
             stacklevel=stacklevel + 1,
         )
     return unsteady
+
+
+def warn_if_not_alone(name: str, alone: Tensor, beside_another: Tensor) -> None:
+    """Warn where outputs for an image differ by the image that is beside it in the batch."""
+    finite = alone[torch.isfinite(alone)]
+    scale = max(1e-6, float(finite.abs().max()) if finite.numel() else 0.0)
+    if not torch.allclose(alone, beside_another, rtol=0, atol=_ALONE * scale, equal_nan=True):
+        warnings.warn(
+            f"{name} gives other outputs for an image where another one is beside it in the batch, as batch "
+            f"norm without running statistics does: figures depend on batch_size and on the order of images",
+            stacklevel=callers_level(),
+        )
 
 
 def callers_level() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -18,7 +17,7 @@ from fastfreq.vocabulary import checks, metrics, streams
 from fastfreq.vocabulary.metrics import Metric
 
 from .arithmetic import Float32
-from .contexts import warn_if_unsteady
+from .contexts import warn_if_not_alone, warn_if_unsteady
 from .copies import private_copy
 from .model_checks import check_eval, check_inputs, logits_of
 from .pixels import split_normalization
@@ -35,7 +34,6 @@ DTYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 FASTEST = "fastest"  # "fp32" or "bf16", whichever is found by timing
 _PROBES = 3  # noise images whose logits tell one forward pass from another
-_ALONE = 1e-3  # of the largest logit: rounding, which may depend on an image's neighbours, stays below
 _PROBED = 32  # classes of them that are kept
 
 
@@ -188,21 +186,12 @@ class Network:
                 )
         first, second = self._probe(shape, [0, 1]), self._probe(shape, [0, 1])
         if not warn_if_unsteady(self.name, torch.from_numpy(first), torch.from_numpy(second), stacklevel=5):
-            self.warn_if_not_alone(first[0], self._probe(shape, [0, 2])[0])
+            beside = self._probe(shape, [0, 2])
+            warn_if_not_alone(self.name, torch.from_numpy(first[0]), torch.from_numpy(beside[0]))
         texts = tuple(f"{key}={value}" for key, value in numerics.items())
         mean, std = (None if t is None else tuple(t.tolist()) for t in (self.mean, self.std))
         functions = metrics.probed(named or {}, self._classes, self.device)
         return Identity(self.weights, mean, std, texts, first, functions)
-
-    def warn_if_not_alone(self, logits: NDArray[np.float32], beside_another: NDArray[np.float32]) -> None:
-        """Warn where outputs for an image differ by the image that is beside it in the batch."""
-        scale = max(1e-6, float(np.abs(logits[np.isfinite(logits)]).max(initial=0)))
-        if not np.allclose(logits, beside_another, rtol=0, atol=_ALONE * scale, equal_nan=True):
-            warnings.warn(
-                f"{self.name} gives other outputs for an image where another one is beside it in the batch, as batch "
-                f"norm without running statistics does: figures depend on batch_size and on the order of images",
-                stacklevel=5,
-            )
 
     def _probe(self, shape: tuple[int, int, int], rows: list[int]) -> NDArray[np.float32]:
         noise = streams.generator("probes", 0).random((_PROBES, *shape), dtype=np.float32)[rows]

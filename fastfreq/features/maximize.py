@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastfreq.engine.contexts import undisturbed, warn_if_unsteady
+from fastfreq.engine.contexts import undisturbed, warn_if_not_alone, warn_if_unsteady
 from fastfreq.engine.memory import is_out_of_memory
 from fastfreq.engine.network import Network
 from fastfreq.results import codec
@@ -249,7 +249,7 @@ def identity_of(network: Network, view: LayerView, shape: tuple[int, int, int]) 
     with torch.no_grad():
         first, second, beside = (view(noise[rows]).flatten(1) for rows in ([0, 1], [0, 1], [0, 2]))
     if not warn_if_unsteady(network.name, first, second, stacklevel=4):
-        network.warn_if_not_alone(first[0].float().cpu().numpy(), beside[0].float().cpu().numpy())
+        warn_if_not_alone(network.name, first[0], beside[0])
     spread = np.linspace(0, first.shape[1] - 1, min(_PROBED, first.shape[1])).round().astype(int)
     mean, std = (None if t is None else tuple(t.tolist()) for t in (network.mean, network.std))
     return Identity(network.weights, mean, std, ("precision=fp32",), first[:, spread].float().cpu().numpy())

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import inspect
 import random
-import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,6 @@ COMMON_CORRUPTIONS = (
 EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 _PACKAGE = "imagecorruptions-imaug"
 _DRAWS = 100  # of a random corruption before it is given up
-_STATES = threading.RLock()  # they are the whole process's
 _FILE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
@@ -202,7 +200,7 @@ def _seeded(entropy: tuple[int, ...], device: torch.device) -> Iterator[None]:
     """Random states of NumPy, Python and torch set from integers, and put back afterwards; one thread at a time."""
     key = np.random.SeedSequence(entropy).generate_state(2)
     long_key = int(key[0]) << 31 | int(key[1]) >> 1
-    with _STATES:
+    with streams.GLOBAL_STATES:
         numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 (what corruptions draw from)
         on_gpu = device.type == "cuda"
         try:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastfreq.engine.contexts import fitting
+from fastfreq.engine.contexts import callers_level, fitting, warn_if_not_alone, warn_if_unsteady
 from fastfreq.vocabulary import streams
 
 from . import _surroundings
@@ -66,6 +66,7 @@ class Probes:
         self._apply, self.response = _response(response, self.classes)
         self._batch = 0
         self._shape: tuple[int, ...] | None = None
+        self._steady = False  # looked at for chance and for neighbours
 
     @property
     def _tensors(self) -> list[Tensor]:
@@ -106,13 +107,28 @@ class Probes:
         size = batch_size or (64 if _surroundings.device_of(model).type == "cpu" else 512)
         with _surroundings.left_as_it_was(model), _surroundings.without_graph():
             fitting(run, self._batch or min(size, len(self)))
+            self._warn_if_unsteady(model)
         outputs = torch.cat(found)
         self._check(outputs, type(model).__name__)
         if self.classes:
             return outputs - torch.nn.functional.pad(self.targets, (0, outputs.shape[1] - self.targets.shape[1]))
         return outputs - self.targets
 
-    def _outputs(self, model: nn.Module, rows: slice) -> Tensor:
+    def _warn_if_unsteady(self, model: nn.Module) -> None:
+        """Warn, once, where outputs for a probe depend on chance, or on the probes beside it.
+
+        Of one shape throughout, for equal rounding: the first batch twice, then its first probe in all places.
+        """
+        if self._steady:
+            return
+        self._steady, size = True, min(self._batch, len(self))
+        rows = torch.arange(size)
+        first, again, alone = (self._outputs(model, some) for some in (rows, rows, torch.zeros_like(rows)))
+        name = type(model).__name__
+        if not warn_if_unsteady(name, first, again, stacklevel=callers_level()):
+            warn_if_not_alone(name, first[0], alone[0])
+
+    def _outputs(self, model: nn.Module, rows: slice | Tensor) -> Tensor:
         """(b, m) of some probes, in memory of their own."""
         device, dtype = _surroundings.device_of(model), _floats_of(model)
 
@@ -126,7 +142,7 @@ class Probes:
         else:
             given = model(**{name: ready(tensor) for name, tensor in (self._named or {}).items()})
         output = _tensor_of(given)
-        count = len(range(*rows.indices(len(self))))
+        count = len(self.targets[rows])
         if not output.ndim or len(output) != count:
             raise ValueError(
                 f"expected one output for each probe, {type(model).__name__} returns shape {tuple(output.shape)} for "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fastfreq.engine.copies import as_written
 from fastfreq.engine.wrappers import unwrapped as unwrapped
+from fastfreq.vocabulary import streams
 
 _SEED = 0x5EED  # of whatever a forward pass draws: the same at every step
 
@@ -54,7 +55,8 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
     if changed:
         raise RuntimeError(
             f"expected a forward pass that leaves weights alone in evaluation mode, {type(model).__name__} overwrote "
-            f"{changed[:3]}; run one training step first where weights are made from the first batch, or follow a copy"
+            f"{changed[:3]}; run one training step first where weights are made from the first batch, or follow a copy "
+            f"where another thread trains it"
         )
 
 
@@ -98,17 +100,18 @@ def _put_back(
 
 @contextlib.contextmanager
 def _own_chance(model: nn.Module) -> Iterator[None]:
-    """Random numbers inside come from one seed, and those outside know nothing of it."""
+    """Random numbers inside come from one seed, and those outside know nothing of it; one thread at a time."""
     gpus = sorted({weight.device.index or 0 for weight in model.parameters() if weight.device.type == "cuda"})
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - networks may use it
-    try:
-        with torch.random.fork_rng(devices=gpus):
-            torch.default_generator.manual_seed(_SEED)
-            for gpu in gpus:
-                torch.cuda.default_generators[gpu].manual_seed(_SEED)
-            np.random.seed(_SEED)  # noqa: NPY002
-            random.seed(_SEED)
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
+    with streams.GLOBAL_STATES:
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - networks may use it
+        try:
+            with torch.random.fork_rng(devices=gpus):
+                torch.default_generator.manual_seed(_SEED)
+                for gpu in gpus:
+                    torch.cuda.default_generators[gpu].manual_seed(_SEED)
+                np.random.seed(_SEED)  # noqa: NPY002
+                random.seed(_SEED)
+                yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)

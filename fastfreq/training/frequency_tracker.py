@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastfreq.results.result import conflict
-from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary import numbers, streams
 
 from . import _probes, _surroundings
 from ._measures import Measure, Reading, Split
@@ -127,13 +127,16 @@ class FrequencyTracker:
             ValueError: a step that does not follow the last one, outputs of another shape, another network than that
                 of the file.
             FloatingPointError: outputs or a loss that are NaN or infinite; what was recorded before is kept.
+
+        Warns, once, of a network whose outputs for a probe depend on chance or on the probes beside it.
         """
         step = numbers.as_int("step", step)
         found: dict[str, float] = {}
         start = time.perf_counter()
         try:
             if step % self._every == 0:
-                found = self._look(model, step, loss)
+                with streams.GLOBAL_STATES:  # one thread at a time
+                    found = self._look(model, step, loss)
         except BaseException as error:
             self.flush()
             error.add_note(f"at step {step}; {self._recording.kept()}")
@@ -146,28 +149,27 @@ class FrequencyTracker:
 
     def _look(self, model: nn.Module, step: int, loss: float | Tensor | None) -> dict[str, float]:
         model = _surroundings.unwrapped(model)
-        self._check_network(model)
+        network = self._checked(model)
         step = self._recording.check(step)
-        value = float("nan") if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss)
-        if loss is not None and not math.isfinite(value):
-            raise FloatingPointError(f"expected a finite loss, got {value}: training has diverged")
+        value = math.nan if loss is None else _finite_loss(loss)
         residual = self._probes.residual(model, self._batch)
         device = _surroundings.device_of(model)
         record = _Record(value, float(residual.norm()) / max(self._norm, 1e-300), {})
         for name, split in self._splits.items():
             split.place(device)
             record.readings[name] = split.read(residual)
+        self._network = network
         self._recording.add(step, record)
         return self._logged(record)
 
-    def _check_network(self, model: nn.Module) -> None:
+    def _checked(self, model: nn.Module) -> str:
         network = _probes.architecture(model)
         if self._network and network != self._network:
             raise ValueError(
                 f"expected the network that was followed before, {self._network}, got {network}: other weights, or "
                 f"another class; begin another tracker"
             )
-        self._network = network
+        return network
 
     def _logged(self, record: _Record) -> dict[str, float]:
         found = {"total_error": record.total_error}
@@ -341,6 +343,14 @@ def _chosen(measures: Measures) -> list[Measure]:
     if not found or len(set(names)) < len(names):
         raise ValueError(f"expected measures, each kind once, got {names}; give each its own tracker")
     return found
+
+
+def _finite_loss(loss: Any) -> float:
+    given = loss.reshape(()) if isinstance(loss, Tensor) and loss.numel() == 1 else loss
+    try:
+        return numbers.as_float("loss", given)
+    except ValueError as error:
+        raise FloatingPointError(f"{error}: training has diverged") from error
 
 
 def _from_one(name: str, value: Any) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastfreq.engine.contexts import callers_level, undisturbed, warn_if_unsteady
+from fastfreq.engine.contexts import callers_level, undisturbed, warn_if_not_alone, warn_if_unsteady
 from fastfreq.engine.copies import as_written, private_copy
 from fastfreq.engine.model_checks import check_eval, logits_of
 from fastfreq.results import tables
@@ -119,8 +119,11 @@ class TangentOperator:
             own = inputs.detach().clone()  # not those of inference mode, which no gradient passes
         self._chunks = list((own.float() if own.dtype in _HALVES else own).split(chunk))
         with as_written(), undisturbed():
-            first, again = (self._outputs(self._chunks[0][:1], self._where) for _ in range(2))
-        warn_if_unsteady(type(model).__name__, first, again, stacklevel=callers_level())
+            some = self._chunks[0]
+            alone = some[:1].expand_as(some).contiguous()
+            first, again, beside = (self._outputs(x.clone(), self._where) for x in (some, some, alone))
+        if not warn_if_unsteady(type(model).__name__, first, again, stacklevel=callers_level()):
+            warn_if_not_alone(type(model).__name__, first[0], beside[0])
         self.samples, self.outputs = len(inputs), first.shape[1]
         self.dtype, self.device = first.dtype, first.device
         self.parameters = sum(p.numel() for p in self._where.values())

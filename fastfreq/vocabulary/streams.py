@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -31,6 +32,9 @@ DOMAINS: Mapping[str, int] = MappingProxyType(
         "training_data": 33,  # points, labels and noise that experiments on training make up
     }
 )
+
+# torch's, NumPy's and Python's own generators are the whole process's: who seeds them for a while holds this
+GLOBAL_STATES = threading.RLock()
 
 
 def domain(name: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -123,9 +122,6 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-_GENERATOR = threading.Lock()  # torch's own generator is one for all threads
-
-
 class OwnRandomness:
     """What a network draws from torch's generators while it is trained: of its seed, whoever else draws.
 
@@ -153,7 +149,7 @@ class OwnRandomness:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
-        with _GENERATOR, torch.random.fork_rng(devices=self._gpu):
+        with streams.GLOBAL_STATES, torch.random.fork_rng(devices=self._gpu):
             yield
 
     def _current(self) -> list[Tensor]:
@@ -175,7 +171,7 @@ def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
         TypeError: the factory makes something else than a module.
     """
     assert recipe.network is not None
-    with _GENERATOR, torch.random.fork_rng(devices=[]):
+    with streams.GLOBAL_STATES, torch.random.fork_rng(devices=[]):
         _seed(int(streams.generator("training", seed).integers(2**63)), [])
         network = recipe.network(inputs)
     if not isinstance(network, nn.Module):
