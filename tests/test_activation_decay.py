@@ -17,7 +17,7 @@ def every():
 
 
 def test_every_measured_law_is_the_stated_one_within_one_percent(every):
-    assert len(every.names) == 13
+    assert len(every.names) == 14
     for row in every.table():
         assert row["off"] is not None and abs(row["off"]) <= 0.01, row
 
@@ -94,8 +94,37 @@ def test_what_it_says_of_itself_has_no_empty_line():
     assert said[0] == "<ActivationDecay" and all(line.strip() for line in said)
 
 
-def test_a_transform_that_follows_no_law_is_said(every):
-    """The poles of GELU's tanh approximation next to the real axis are at +-0.634 + 2.755 i: it oscillates."""
+def residues(k):
+    """2 pi |sum of residues| of GELU's tanh approximation, x/2 / (sqrt(2 / pi) (1 + 3 a x^2)) exp(i k x), a = 0.044715.
+
+    Its poles are where sqrt(2 / pi) (x + a x^3) = (m + 1/2) pi i.
+    """
+    a, total = 0.044715, 0
+    for m in range(-40, 40):
+        for x in np.roots([a, 0, 1, -1j * (2 * m + 1) * (math.pi / 2) ** 1.5]):
+            if x.imag > 0:
+                total += x / 2 / (math.sqrt(2 / math.pi) * (1 + 3 * a * x * x)) * np.exp(1j * k * x)
+    return 2 * math.pi * np.abs(total)
+
+
+def test_poles_off_the_axis_make_a_transform_that_oscillates(every):
+    """Those of GELU's tanh approximation next to the real axis are at +-0.634 + 2.755 i: not a Gaussian's decay."""
+    i = every.names.index("GELU (tanh)")
+    seen = every.seen[i] & (every.frequencies >= 2)  # below, the sum over poles has not converged
+    np.testing.assert_allclose(every.amplitudes[i][seen], residues(every.frequencies[seen]), rtol=1e-4, atol=1e-13)
+    assert every.stated[i] == pytest.approx(2.7547706, abs=1e-7)
+    assert every.oscillations[i] == pytest.approx(0.634368, rel=0.01)
+    assert not every.oscillations[:i].any() and np.isnan(every.measured).sum() == 0
+    own = ff.training.activation_decay({"two": lambda x: torch.tanh(x - 1) + torch.tanh(x + 1)})
+    assert own.laws == ("exponential",) and own.measured[0] == pytest.approx(math.pi / 2, rel=1e-3)
+    assert own.oscillations[0] == pytest.approx(1, rel=1e-3) and "cos(1 k)" in own.headline()
+
+
+def test_a_transform_that_follows_no_law_has_no_constant(every, tmp_path):
+    """A Gaussian's at k = 6 and -6 together: no sum of exponentials, however well each value is told from the last."""
     assert every.residuals.max() < 0.03
-    with pytest.warns(UserWarning, match="no law fits the transform of 'approximate'"):
-        ff.training.activation_decay({"approximate": lambda x: F.gelu(x, approximate="tanh")})
+    with pytest.warns(UserWarning, match="no law fits the transform of 'packet'"):
+        result = ff.training.activation_decay({"packet": lambda x: torch.exp(-x * x) * torch.cos(6 * x)})
+    assert result.laws == ("none",) and np.isnan(result.measured[0]) and "no law" in repr(result)
+    result.plot(), result.save(tmp_path / "packet.npz")
+    assert np.isnan(ff.load(tmp_path / "packet.npz").measured[0])

@@ -16,7 +16,7 @@ def test_activations_in_few_steps(one_thread, monkeypatch, tmp_path):
     monkeypatch.setattr(activation_order, "WIDTH", 16)
     run(activation_order, monkeypatch, tmp_path, "--seeds", "1", "--steps", "40")
     text = json.loads((tmp_path / "activation_order.json").read_text())
-    assert len(text["activations"]) == 13 and (tmp_path / "activation_order.png").stat().st_size > 10_000
+    assert len(text["activations"]) == 14 and (tmp_path / "activation_order.png").stat().st_size > 10_000
 
 
 def test_first_frequency_is_learned_first(one_thread):

@@ -27,7 +27,7 @@ def plot(result: ActivationDecay, *, ax: Axes | None = None) -> Figure:
             count = len(_frame.COLOURS)
             style = _frame.LINE_STYLES[place // count % len(_frame.LINE_STYLES)]
             amplitude = np.where(seen, result.amplitudes[i], np.nan)
-            label = f"{result.names[i]}: {_law(result.laws[i], result.measured[i])}"
+            label = f"{result.names[i]}: {_law(result.laws[i], result.measured[i], result.oscillations[i])}"
             axes.plot(
                 result.frequencies,
                 amplitude,
@@ -53,8 +53,11 @@ def plot(result: ActivationDecay, *, ax: Axes | None = None) -> Figure:
     return figure
 
 
-def _law(law: str, constant: float) -> str:
+def _law(law: str, constant: float, oscillation: float) -> str:
     """The law with its measured constant, as formula."""
+    if law == "none":
+        return "no law"
     if law == "power":
         return f"k^-{constant:.2f}"
-    return f"exp(-{constant:.3f} {'k²' if law == 'Gaussian' else 'k'})"
+    swing = f" cos({oscillation:.3g} k)" if oscillation else ""
+    return f"exp(-{constant:.3f} {'k²' if law == 'Gaussian' else 'k'}){swing}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,8 @@ class Known:
     why: str
 
 
+# of 1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)): where the argument is i pi / 2; the next are at +-3.096 + 3.263 i
+_TANH_GELU = float(min(root.imag for root in np.roots([0.044715, 0, 1, -1j * (math.pi / 2) ** 1.5]) if root.imag > 0))
 _KINK, _CURVE = "slope jumps", "curvature jumps"
 KNOWN = {
     "ReLU": Known(F.relu, "power", 2, _KINK),
@@ -52,6 +55,9 @@ KNOWN = {
     "softplus": Known(lambda x: F.softplus(x, threshold=100), "exponential", math.pi, "branch point at i pi"),
     "sigmoid": Known(torch.sigmoid, "exponential", math.pi, "pole at i pi"),
     "GELU": Known(F.gelu, "Gaussian", 1 / 2, "entire: a Gaussian's derivatives"),
+    "GELU (tanh)": Known(
+        functools.partial(F.gelu, approximate="tanh"), "exponential", _TANH_GELU, "poles at +-0.634 + 2.755 i"
+    ),
 }
 
 _STEP = 1 / 1024  # between samples; a power of two, so that differences of straight parts are exact
@@ -62,7 +68,6 @@ _WIDE, _NARROW = 1 / 4, 1 / 64  # differences, for frequencies below and from `_
 _APART = 20.0
 _ORDERS = (2, 3, 4, 5)  # of differences that are tried
 _SETTLED = 1e-13  # of the largest difference, that may be left at the ends
-_NO_LAW = 0.1  # root mean square of log amplitudes from which on a law is none; those of `KNOWN` leave below 0.03
 _OVER_NOISE = 300.0  # what counts is this far above rounding
 
 
@@ -70,17 +75,20 @@ _OVER_NOISE = 300.0  # what counts is this far above rounding
 class ActivationDecay(Result, kind="activation_decay"):
     """|sigma^(k)| of activations, sigma^(k) = integral of sigma(x) exp(-i k x) dx away from k = 0, and its law.
 
-    The law is |sigma^| ~ k^-c ("power"), k^p exp(-c k) ("exponential") or k^p exp(-c k^2) ("Gaussian").
+    The law is |sigma^| ~ k^-c ("power"), k^p exp(-c k) ("exponential") or k^p exp(-c k^2) ("Gaussian"); with
+    |cos(w k + a phase)| where poles lie off the axis.
 
     Attributes:
         names: of the activations.
         frequencies: (K,) k, radians per unit.
         amplitudes: (a, K) |sigma^(k)|.
         noise: (a, K) what rounding may leave there.
-        laws: of each, as measured.
+        laws: of each, as measured; "none" where no law fits.
         measured: (a,) c.
         powers: (a,) p; 0 for a power law.
-        residuals: (a,) root mean square of what the law leaves of log |sigma^|.
+        oscillations: (a,) w; 0 where it does not swing.
+        residuals: (a,) root mean square of what the law, or where there is none the nearest, leaves of log |sigma^|;
+            of one that swings, of sigma^ over the amplitudes around.
         stated_laws: of each, as theory has it, "" where it is not known.
         stated: (a,) c as theory has it, NaN where it is not known.
     """
@@ -92,13 +100,14 @@ class ActivationDecay(Result, kind="activation_decay"):
     laws: tuple[str, ...] = same()
     measured: FloatArray = same()
     powers: FloatArray = same()
+    oscillations: FloatArray = same()
     residuals: FloatArray = same()
     stated_laws: tuple[str, ...] = same()
     stated: FloatArray = same()
 
     def _check_shapes(self) -> None:
         a, k = len(self.names), len(self.frequencies)
-        for name in ("laws", "measured", "powers", "residuals", "stated_laws", "stated"):
+        for name in ("laws", "measured", "powers", "oscillations", "residuals", "stated_laws", "stated"):
             if len(getattr(self, name)) != a:
                 raise ValueError(f"expected `{name}` of {a} activations, got {len(getattr(self, name))}")
         for name in ("amplitudes", "noise"):
@@ -122,6 +131,7 @@ class ActivationDecay(Result, kind="activation_decay"):
                     "law": self.laws[i],
                     "constant": float(self.measured[i]),
                     "power": float(self.powers[i]),
+                    "oscillation": float(self.oscillations[i]),
                     "residual": float(self.residuals[i]),
                     "stated": decay_laws.written(self.stated_laws[i], stated) if known else "",
                     "why": KNOWN[name].why if known and name in KNOWN else "",
@@ -137,8 +147,8 @@ class ActivationDecay(Result, kind="activation_decay"):
     def headline(self) -> str:
         """The slowest and the fastest."""
         return ", ".join(
-            f"{name} {decay_laws.written(law, float(c))}"
-            for name, law, c in list(zip(self.names, self.laws, self.measured, strict=True))[:4]
+            f"{name} {decay_laws.written(self.laws[i], float(self.measured[i]), float(self.oscillations[i]))}"
+            for i, name in enumerate(self.names[:4])
         )
 
 
@@ -161,7 +171,7 @@ def activation_decay(activations: Sequence[str] | Mapping[str, Activation] | Non
         ValueError: a name that is not known; a function that depends on more than each element, is not finite, or
             settles to no polynomial at both ends; one whose transform is below rounding.
 
-    Warns where no law fits: `residuals` says by how much.
+    Warns where no law fits, which has no constant then.
 
     Source: kinks: Bracewell 2000, "The Fourier Transform and Its Applications", ch. 8; poles: Paley and Wiener 1934,
     section 3; for what it means in training, Xu et al. 2019, Theorem 1.
@@ -170,25 +180,26 @@ def activation_decay(activations: Sequence[str] | Mapping[str, Activation] | Non
     k: FloatArray = np.arange(1, round(_HIGHEST / _FINEST) + 1, dtype=np.float64) * _FINEST
     found = [_transform(name, function, k) for name, (function, _) in chosen.items()]
     fits = [
-        decay_laws.fitted(name, k, amplitude, amplitude > _OVER_NOISE * noise)
-        for name, (amplitude, noise) in zip(chosen, found, strict=True)
+        decay_laws.fitted(name, k, transform, np.abs(transform) > _OVER_NOISE * noise)
+        for name, (transform, noise) in zip(chosen, found, strict=True)
     ]
     for name, fit in zip(chosen, fits, strict=True):
-        if fit.residual > _NO_LAW:
+        if fit.law == "none":
             warnings.warn(
-                f"no law fits the transform of {name!r}: the nearest, {decay_laws.written(fit.law, fit.constant)}, is "
-                f"off by {fit.residual:.2g} of log amplitudes; does it oscillate (poles off the axis)?",
+                f"no law fits the transform of {name!r}: the nearest is off by {fit.residual:.2g} of log amplitudes, "
+                f"and there is no constant; look at its `amplitudes`",
                 stacklevel=2,
             )
     known = [entry for _, entry in chosen.values()]
     return ActivationDecay(
         names=tuple(chosen),
         frequencies=k,
-        amplitudes=np.stack([amplitude for amplitude, _ in found]),
+        amplitudes=np.stack([np.abs(transform) for transform, _ in found]),
         noise=np.stack([noise for _, noise in found]),
         laws=tuple(fit.law for fit in fits),
         measured=np.array([fit.constant for fit in fits]),
         powers=np.array([fit.power for fit in fits]),
+        oscillations=np.array([fit.oscillation for fit in fits]),
         residuals=np.array([fit.residual for fit in fits]),
         stated_laws=tuple(entry.law if entry else "" for entry in known),
         stated=np.array([entry.constant if entry else np.nan for entry in known]),
@@ -225,23 +236,23 @@ def _samples(name: str, function: Activation, x: Tensor) -> Tensor:
     return y
 
 
-def _transform(name: str, function: Activation, k: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """|sigma^(k)| and what rounding may leave there."""
+def _transform(name: str, function: Activation, k: FloatArray) -> tuple[NDArray[np.complex128], FloatArray]:
+    """sigma^(k) and what rounding may leave there."""
     x = torch.arange(-_REACH / _STEP, _REACH / _STEP + 1, dtype=torch.float64) * _STEP
     y = _samples(name, function, x)
-    amplitudes, noise = np.empty_like(k), np.empty_like(k)
+    transform, noise = np.empty(k.shape, np.complex128), np.empty_like(k)
     for h, chosen in ((_WIDE, k < _APART), (_NARROW, k >= _APART)):
         shift = round(h / _STEP)
         order, differences = _settled(name, y, shift)
         points = (torch.arange(len(differences), dtype=torch.float64) - (len(differences) - 1) / 2) * _STEP
         waves = torch.from_numpy(k[chosen] / (2 * math.pi))[:, None]
         sums = kernels.frequency_response(points[:, None], differences[:, None], waves, reduction="sum")
-        gain = np.abs(2 * np.sin(k[chosen] * h / 2)) ** order
-        amplitudes[chosen] = sums[:, 0].abs().numpy() * _STEP / gain
+        gain = (2j * np.sin(k[chosen] * h / 2)) ** order
+        transform[chosen] = sums[:, 0].numpy() * _STEP / gain
         # samples are rounded once each, differences of order n have binomial(2 n, n) times their variance
         rounding = math.sqrt(math.comb(2 * order, order)) * float(y.square().sum().sqrt()) * 1.1e-16 * _STEP
-        noise[chosen] = rounding / gain
-    return amplitudes, noise
+        noise[chosen] = rounding / np.abs(gain)
+    return transform, noise
 
 
 def _settled(name: str, y: Tensor, shift: int) -> tuple[int, Tensor]:
