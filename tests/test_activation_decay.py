@@ -126,5 +126,6 @@ def test_a_transform_that_follows_no_law_has_no_constant(every, tmp_path):
     with pytest.warns(UserWarning, match="no law fits the transform of 'packet'"):
         result = ff.training.activation_decay({"packet": lambda x: torch.exp(-x * x) * torch.cos(6 * x)})
     assert result.laws == ("none",) and np.isnan(result.measured[0]) and "no law" in repr(result)
-    result.plot(), result.save(tmp_path / "packet.npz")
+    result.plot()
+    result.save(tmp_path / "packet.npz")
     assert np.isnan(ff.load(tmp_path / "packet.npz").measured[0])

@@ -1,4 +1,4 @@
-"""Which law a transform follows over frequency: a power, or an exponential of k or of its square, or one that swings."""
+"""Which law a transform follows over frequency: a power, an exponential of k or its square, or one that swings."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _predicted(spacing: float, transform: ComplexArray, poles: int) -> Fit | Non
     level = transform * fall**-at  # what exponentials of that rate would leave flat
     windows = np.stack([level[j : j + count] for j in range(poles + 1)], axis=1)
     around = np.abs(windows).max(axis=1)
-    both = np.concatenate([windows.real, windows.imag]) / np.tile(around, 2)[:, None]
+    both = np.concatenate([np.real(windows), np.imag(windows)]) / np.tile(around, 2)[:, None]
     roots = np.roots([1, *-np.linalg.lstsq(both[:, :-1], both[:, -1], rcond=None)[0][::-1]])
     slowest = fall * roots[np.abs(roots).argmax()]
     if not 0 < abs(slowest) < 1 or not np.abs(roots).min() > 0:
