@@ -15,7 +15,7 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.results.registry import load
 from fastfreq.training import Recipe, relu_network
-from fastfreq.training.spectral_bias import _ensemble, _spectra, _training
+from fastfreq.training.spectral_bias import _checkpoint, _ensemble, _spectra, _training
 from fastfreq.training.spectral_bias.neighbour_spectra import nearest_means
 from fastfreq.training.spectral_bias.recipe import make_network
 from fastfreq.vocabulary import streams
@@ -150,8 +150,7 @@ def test_networks_beside_each_other_are_trained_as_each_alone(stacked, own):
     assert _ensemble.stackable(networks) == stacked
     alone = [plainly(network, x[i], y[i], 30) for i, network in enumerate(networks)]
     fit = _training.Fit(recipe(30), networks, x if own else x[0], y, names="abc", seeds=(1, 2, 3))
-    outputs = []
-    fit.run(lambda _, each: outputs.append(each))
+    outputs = fit.run(lambda _, each: {"outputs": each})[1]["outputs"]
     np.testing.assert_allclose(outputs[-1], alone, atol=2e-5)
     with torch.no_grad():  # and the modules hold what was trained
         held = [m(x[i])[:, 0].numpy() for i, m in enumerate(fit.networks.modules())]
@@ -478,7 +477,10 @@ def test_clipped_parameters_stay_within_and_the_target_is_flat():
     ratio = np.abs(np.fft.rfft(plain)[1:8] / np.fft.rfft(target)[1:8])
     np.testing.assert_allclose(found.runs[5].amplitude[0], ratio, atol=1e-4)
     fit = _training.Fit(recipe(5), [SMALL(1)], np.zeros((4, 1)), np.ones((1, 4)), names="a", seeds=(1,), clip=0.05)
-    fit.run(lambda networks, _: all(p.abs().max() <= 0.05 for p in networks.parameters()) or pytest.fail("outside"))
+    largest = fit.run(lambda networks, _: {"w": np.array([float(p.abs().max()) for p in networks.parameters()])})[1][
+        "w"
+    ]
+    assert largest.max() <= np.float32(0.05)
     np.testing.assert_allclose(np.abs(_spectra.waves(target, found.frequencies)), 2 / np.sqrt(15))
     with pytest.raises(ValueError, match="expected some of `depths`, `widths` and `clips`, got none"):
         ff.training.delta_fit((), widths=(), clips=())
@@ -547,3 +549,74 @@ def test_low_noise_in_labels_ruins_high_noise_dips(no_subnormals):
         recipe=reduced(600, 3e-4),
     )  # fmt: skip
     assert found.least[0, 0] > 4 * found.least[0, 1] and found.last[0, 1] > 2 * found.least[0, 1]
+
+
+# ---------------------------------------------------------------- interruptions
+class StepLR(torch.optim.lr_scheduler.StepLR):
+    """Halves a rate; interrupted like by Ctrl-C in the midst of a step, when weights have changed already."""
+
+    at: int | None = None
+
+    def step(self, *given):
+        if self.last_epoch == StepLR.at:
+            raise KeyboardInterrupt
+        super().step(*given)
+
+
+HALVED = functools.partial(StepLR, step_size=7)
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_an_interrupted_training_goes_on_bit_for_bit(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(_checkpoint, "_KEEP_EVERY", 0.0)
+    run = functools.partial(EXPERIMENTS[kind], schedule=HALVED, optimizer=functools.partial(torch.optim.Adam, lr=0.01))
+    expected = run()
+    monkeypatch.setattr(StepLR, "at", 14)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(checkpoint=tmp_path / "kept")
+    assert "step 10 is kept in" in caught.value.__notes__[0]
+    monkeypatch.setattr(StepLR, "at", None)
+    steps = []
+    monkeypatch.setattr(_training.Fit, "_clip_parameters", lambda _: steps.append(1))
+    if kind != "delta_fit":  # which clips
+        assert same(run(checkpoint=tmp_path / "kept"), expected)
+        assert len(steps) == 1 + 10  # of 20
+    monkeypatch.undo()
+    assert same(run(checkpoint=tmp_path / "kept"), expected)  # finished
+
+
+def test_networks_that_draw_go_on_bit_for_bit(tmp_path, monkeypatch):
+    """One by one, with dropout: the states of their generators are kept, too."""
+    monkeypatch.setattr(_checkpoint, "_KEEP_EVERY", 0.0)
+
+    def network(inputs):
+        return nn.Sequential(nn.Linear(inputs, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, 1))
+
+    expected = sinusoids(network=network, schedule=HALVED)
+    monkeypatch.setattr(StepLR, "at", 14)
+    with pytest.raises(KeyboardInterrupt):
+        sinusoids(network=network, schedule=HALVED, checkpoint=tmp_path)
+    monkeypatch.undo()
+    assert same(sinusoids(network=network, schedule=HALVED, checkpoint=tmp_path), expected)
+
+
+def test_another_training_has_another_checkpoint_and_a_damaged_one_is_named(tmp_path):
+    sinusoids(checkpoint=tmp_path)
+    first = set(tmp_path.glob("*.pt"))
+    for changed in ({"seeds": (3,)}, {"steps": 21}, {"optimizer": functools.partial(torch.optim.Adam, lr=3.001e-3)}):
+        sinusoids(checkpoint=tmp_path, **changed)
+    assert len(first) == 1 and len(set(tmp_path.glob("*.pt"))) == 4
+    first.pop().write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match="expected a checkpoint of a training, .* cannot be read.*remove it"):
+        sinusoids(checkpoint=tmp_path)
+    with pytest.raises(OSError, match="exists|directory"):
+        sinusoids(checkpoint=next(tmp_path.glob("*.pt")))
+    with pytest.raises(TypeError, match="`checkpoint` as a folder, got int"):
+        recipe(checkpoint=3)
+
+
+def test_without_a_checkpoint_an_interruption_says_the_way_out(monkeypatch):
+    monkeypatch.setattr(StepLR, "at", 3)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sinusoids(schedule=HALVED)
+    assert "Recipe(checkpoint=FOLDER)" in caught.value.__notes__[0]

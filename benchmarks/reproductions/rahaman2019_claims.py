@@ -57,6 +57,7 @@ def options(description: str, *, seeds: Sequence[int], mnist: bool = False, **se
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("rahaman2019"), help="folder for JSON, results and figures")
     chosen = parser.parse_args()
+    chosen.checkpoint = chosen.out / "checkpoint"  # what is interrupted goes on from there
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     return chosen
@@ -94,7 +95,7 @@ def conclude(
 ) -> None:
     """Print the claims, write them beside the figures as JSON and draw the results, by name."""
     chosen.out.mkdir(parents=True, exist_ok=True)
-    settings = {k: v for k, v in vars(chosen).items() if k not in ("out", "mnist", "saved")}
+    settings = {k: v for k, v in vars(chosen).items() if k not in ("out", "mnist", "saved", "checkpoint")}
     text = {
         "paper": PAPER,
         "published": published,

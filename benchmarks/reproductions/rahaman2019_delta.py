@@ -21,7 +21,7 @@ import fastfreq as ff
 def main() -> None:
     chosen = options(__doc__ or "", seeds=(61, 62, 63), steps=1000)
     schedule = functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=chosen.steps)
-    recipe = ff.training.Recipe(steps=chosen.steps, schedule=schedule)
+    recipe = ff.training.Recipe(checkpoint=chosen.checkpoint, steps=chosen.steps, schedule=schedule)
     found = trained(chosen, "delta", lambda: ff.training.delta_fit(seeds=chosen.seeds, recipe=recipe))
     reach, slopes = found.reach.mean(axis=0), {name: found.per_doubling(name) for name in ("depth", "width")}
     claims = [

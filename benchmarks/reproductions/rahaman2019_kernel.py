@@ -26,6 +26,7 @@ def main() -> None:
     train = functools.partial(
         ff.training.kernel_learning, images, labels, seeds=chosen.seeds,
         recipe=ff.training.Recipe(
+            checkpoint=chosen.checkpoint,
             network=functools.partial(ff.training.relu_network, width=chosen.width),
             optimizer=functools.partial(torch.optim.Adam, lr=chosen.rate), steps=chosen.steps, record_every=20,
         ),

@@ -42,6 +42,7 @@ def measured(chosen: Namespace, digits: tuple[int, int], frequencies: tuple[floa
     return ff.training.label_noise(
         images[:n], labels[:n], validation=(images[n:], labels[n:]), frequencies=frequencies, seeds=chosen.seeds,
         recipe=ff.training.Recipe(
+            checkpoint=chosen.checkpoint,
             network=functools.partial(ff.training.relu_network, width=chosen.width),
             optimizer=functools.partial(torch.optim.Adam, lr=chosen.rate), steps=chosen.steps, record_every=10,
         ),

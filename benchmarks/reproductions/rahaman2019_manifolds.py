@@ -24,6 +24,7 @@ def main() -> None:
         classes=(25, 50, 75, 100), petals=(0.0, 7.0, 14.0, 20.0), class_seeds=(33,), class_steps=1200,
     )  # fmt: skip
     settings = {
+        "checkpoint": chosen.checkpoint,
         "network": functools.partial(ff.training.relu_network, width=chosen.width),
         "optimizer": functools.partial(torch.optim.Adam, lr=1e-3),
     }

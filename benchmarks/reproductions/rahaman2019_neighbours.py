@@ -23,6 +23,7 @@ def main() -> None:
     train = functools.partial(
         ff.training.neighbour_spectra, (1, 3, 5), seeds=chosen.seeds,
         recipe=ff.training.Recipe(
+            checkpoint=chosen.checkpoint,
             network=functools.partial(ff.training.relu_network, width=chosen.width),
             optimizer=functools.partial(torch.optim.Adam, lr=1e-3), steps=chosen.steps, record_every=chosen.steps,
         ),

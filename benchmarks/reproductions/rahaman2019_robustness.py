@@ -29,6 +29,7 @@ def main() -> None:
         frequencies=tuple(range(2, 17, 2)), deltas=(0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
     )  # fmt: skip
     recipe = ff.training.Recipe(
+        checkpoint=chosen.checkpoint,
         network=functools.partial(ff.training.relu_network, width=chosen.width),
         optimizer=functools.partial(torch.optim.Adam, lr=chosen.rate),
         schedule=functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=chosen.steps),

@@ -21,7 +21,7 @@ AMPLITUDES = {"equal": 1.0, "growing": 0.1 * np.arange(1, 11)}
 
 def main() -> None:
     chosen = options(__doc__ or "", seeds=(11, 12), steps=12_000)
-    recipe = ff.training.Recipe(steps=chosen.steps, record_every=100)
+    recipe = ff.training.Recipe(checkpoint=chosen.checkpoint, steps=chosen.steps, record_every=100)
     results, claims, shown = {}, [], {}
     for name, amplitudes in AMPLITUDES.items():
         settings = {"amplitudes": amplitudes, "seeds": chosen.seeds, "recipe": recipe}

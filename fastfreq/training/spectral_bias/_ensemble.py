@@ -45,6 +45,14 @@ class Ensemble(Protocol):
         """The networks as they are now."""
         ...
 
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of networks of this making."""
+        ...
+
 
 def ensemble(
     networks: Sequence[nn.Module],
@@ -152,6 +160,35 @@ class Stack:
                         module.bias.copy_(layer[1][index, 0])
         return self._networks
 
+    def state(self) -> dict[str, Any]:
+        """As `Ensemble`."""
+        return {"weights": [p.detach() for p in self.parameters()], **_state_of([self.optimizer], self._schedules)}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """As `Ensemble`."""
+        for parameter, kept in zip(self.parameters(), state["weights"], strict=True):
+            parameter.copy_(kept)
+        _restore([self.optimizer], self._schedules, state)
+
+    @property
+    def _schedules(self) -> list[Any]:
+        return [] if self.schedule is None else [self.schedule]
+
+
+def _state_of(optimizers: Sequence[Any], schedules: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "optimizers": [each.state_dict() for each in optimizers],
+        "schedules": [each.state_dict() for each in schedules],
+    }
+
+
+def _restore(optimizers: Sequence[Any], schedules: Sequence[Any], state: dict[str, Any]) -> None:
+    for each, kept in [*zip(optimizers, state["optimizers"], strict=True)]:
+        each.load_state_dict(kept)
+    for each, kept in zip(schedules, state["schedules"], strict=True):
+        each.load_state_dict(kept)
+
 
 def _leaf(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack([p.detach() for p in parts]).requires_grad_()
@@ -222,6 +259,22 @@ class OneByOne:
     def modules(self) -> list[nn.Module]:
         """The networks."""
         return self._networks
+
+    def state(self) -> dict[str, Any]:
+        """As `Ensemble`."""
+        return {
+            "networks": [network.state_dict() for network in self._networks],
+            "random": [each.states for each in self._random],
+            **_state_of(self._optimizers, self._schedules),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """As `Ensemble`."""
+        for network, kept in zip(self._networks, state["networks"], strict=True):
+            network.load_state_dict(kept)
+        for each, states in zip(self._random, state["random"], strict=True):
+            each.states = states
+        _restore(self._optimizers, self._schedules, state)
 
 
 def _column(outputs: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,12 +15,15 @@ from tqdm import tqdm
 
 from fastfreq.layers import spectral_norm
 
+from ._checkpoint import Checkpoint
 from ._ensemble import Ensemble, ensemble
 from .recipe import Recipe, Training, description, recorded_steps
 
 FloatArray = NDArray[np.float64]
+_LOSSES = "losses"
 Loss: TypeAlias = Literal["squares", "logistic"]
-Record = Callable[[Ensemble, FloatArray], None]  # the networks, and their outputs (b, n) on all samples
+Records = dict[str, NDArray[Any]]
+Record = Callable[[Ensemble, FloatArray], Records]  # the networks, and their outputs (b, n) on all samples
 
 
 class Fit:
@@ -34,6 +38,7 @@ class Fit:
         seeds: of the networks.
         loss: "squares", the mean square of the difference, or "logistic", cross-entropy against targets of 0 and 1.
         clip: largest magnitude that a parameter is left with after a step; None for any.
+        recorded: what `record` depends on beside networks and outputs, for the checkpoint: texts and arrays.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Fit:
         seeds: Sequence[int],
         loss: Loss = "squares",
         clip: float | None = None,
+        recorded: Sequence[Any] = (),
     ) -> None:
         assert recipe.optimizer is not None and recipe.steps is not None
         self._recipe, self._names, self._clip, self._loss = recipe, list(names), clip, loss
@@ -56,28 +62,70 @@ class Fit:
         self.networks = ensemble(networks, recipe.optimizer, recipe.schedule, seeds=seeds)
         self.training: Training = description(recipe, networks[0], self.networks.optimizer, self.networks.schedule)
         self.steps = np.array(recorded_steps(recipe), dtype=np.int64)
+        self._recorded = list(recorded)
 
-    def run(self, record: Record) -> FloatArray:
-        """Train; `record` is called at every recorded step. The losses (b, records).
+    def run(self, record: Record) -> tuple[FloatArray, Records]:
+        """Train; `record` is called at every recorded step. The losses (b, records), and records (records, ...).
 
-        A network whose loss is no number any more keeps what was recorded before; a warning names it.
+        A network whose loss is no number any more keeps what was recorded before; a warning names it. What an earlier
+        run left in the checkpoint is gone on from.
         """
-        due, history = set(self.steps.tolist()), []
+        last, history = int(self.steps[-1]), list[Records]()
         with torch.enable_grad(), torch.autocast(self._inputs.device.type, enabled=False):
             self._clip_parameters()
-            bar = tqdm(range(int(self.steps[-1]) + 1), desc="training", unit="step", disable=not self._recipe.progress)
-            for step in bar:
-                if step in due:
-                    with torch.no_grad():
-                        outputs = self._predict()
-                        history.append(self._losses(outputs, slice(None)).double().cpu().numpy())
-                        record(self.networks, outputs.double().cpu().numpy())
-                if step < self.steps[-1]:
-                    self.networks.step(self._inputs, self._losses)
-                    self._clip_parameters()
-        losses = np.stack(history, axis=1)
+            checkpoint = Checkpoint(self._recipe.checkpoint, self._request())
+            first = self._go_on(checkpoint.before(), history)
+            bar = tqdm(
+                range(first, last + 1), desc="training", unit="step", initial=first, total=last + 1,
+                disable=not self._recipe.progress,
+            )  # fmt: skip
+            try:
+                self._train(bar, checkpoint, record, history)
+            except BaseException as error:
+                checkpoint.save()
+                if history:
+                    error.add_note(checkpoint.said())
+                raise
+        found = {name: np.stack([each[name] for each in history]) for name in history[0]}
+        losses = found.pop(_LOSSES).T
         self._warn_of_divergence(losses)
-        return losses
+        return losses, found
+
+    def _train(self, steps: Iterable[int], checkpoint: Checkpoint, record: Record, history: list[Records]) -> None:
+        due, last = set(self.steps.tolist()), int(self.steps[-1])
+        for step in steps:
+            if step in due and len(history) <= np.searchsorted(self.steps, step):
+                with torch.no_grad():
+                    outputs = self._predict()
+                    losses = self._losses(outputs, slice(None)).double().cpu().numpy()
+                    history.append(record(self.networks, outputs.double().cpu().numpy()) | {_LOSSES: losses})
+                checkpoint.keep(lambda at=step: self._state(at, history), last=step == last)
+            if step < last:
+                self.networks.step(self._inputs, self._losses)
+                self._clip_parameters()
+
+    def _request(self) -> list[Any]:
+        """All that the training depends on."""
+        r = self._recipe
+        if r.checkpoint is None:
+            return []
+        return [
+            dataclasses.asdict(self.training), self._names, self._loss, self._clip, str(r.device),
+            self.steps, self._inputs, self._targets, self.networks.state(), self._recorded,
+        ]  # fmt: skip
+
+    def _state(self, step: int, history: Sequence[Records]) -> dict[str, Any]:
+        records = {name: torch.from_numpy(np.stack([each[name] for each in history])) for name in history[0]}
+        return {"step": step, "networks": self.networks.state(), "losses": records.pop(_LOSSES), "records": records}
+
+    def _go_on(self, before: dict[str, Any] | None, history: list[Records]) -> int:
+        """The step to go on from; `history` takes in what was recorded up to it."""
+        if before is None:
+            return 0
+        kept = before["records"] | {_LOSSES: before["losses"]}
+        self.networks.restore(before["networks"])
+        history += [{name: values[i].numpy() for name, values in kept.items()} for i in range(len(kept[_LOSSES]))]
+        return int(before["step"])
 
     def predict(self, inputs: Any) -> FloatArray:
         """(b, n) outputs on other inputs."""
@@ -120,10 +168,14 @@ class Fit:
 def layer_norms(network: nn.Module) -> dict[str, float]:
     """Largest singular value of every linear layer, by name; NaN of weights that have one, or of another map."""
     found = {}
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Linear):
-            try:
-                found[name] = float(spectral_norm(layer, input_size=()))
-            except (ValueError, TypeError):  # training goes on: norms stand beside what is asked for
-                found[name] = float("nan")
+    for name, layer in linear_layers(network):
+        try:
+            found[name] = float(spectral_norm(layer, input_size=()))
+        except (ValueError, TypeError):  # training goes on: norms stand beside what is asked for
+            found[name] = float("nan")
     return found
+
+
+def linear_layers(network: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """Their names, and they."""
+    return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]

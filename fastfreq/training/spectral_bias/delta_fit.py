@@ -241,9 +241,9 @@ def _fitted(
         names=[f"seed {seed}, depth {depth} and width {width}" for seed in seeds],
         seeds=seeds,
         clip=clip,
+        recorded=("delta_fit",),
     )
-    last: list[FloatArray] = []
-    losses = fit.run(lambda _, outputs: last.append(outputs))
+    losses, found = fit.run(lambda _, outputs: {"outputs": outputs})
     k = np.arange(1, (n + 1) // 2)
-    amplitude = np.abs(_spectra.waves(last[-1], k)) / np.abs(_spectra.waves(target, k))
+    amplitude = np.abs(_spectra.waves(found["outputs"][-1], k)) / np.abs(_spectra.waves(target, k))
     return fit, [(row, float(loss)) for row, loss in zip(amplitude, losses[:, -1], strict=True)]

@@ -17,7 +17,7 @@ from fastfreq.vocabulary import numbers, streams
 from . import _spectra
 from ._ensemble import Ensemble
 from ._samples import binary_targets, flat
-from ._training import Fit
+from ._training import Fit, Records
 from .recipe import Recipe, check_seeds, filled, make_network
 from .trained import TrainedResult, details
 
@@ -168,22 +168,22 @@ def kernel_learning(
     targets = np.stack([y + beta * _noise(noise, vectors, seed) for seed in seeds])
     starts = np.arange(0, len(x) - size + 1, size)
     fit = Fit(recipe, [make_network(recipe, x.shape[1], s) for s in seeds], x, targets,
-              names=[f"seed {seed}" for seed in seeds], seeds=seeds)  # fmt: skip
+              names=[f"seed {seed}" for seed in seeds], seeds=seeds,
+              recorded=("kernel_learning", vectors, starts, y))  # fmt: skip
     wanted, counts = _coefficients(targets, vectors), np.diff(np.append(starts, len(x)))
     scale = np.sqrt(np.add.reduceat(wanted**2, starts, axis=1))
-    found: list[tuple[FloatArray, FloatArray, FloatArray]] = []
 
     def binned(coefficients: FloatArray) -> FloatArray:
         return np.add.reduceat(np.abs(coefficients), starts, axis=-1) / counts
 
-    def record(_: Ensemble, outputs: FloatArray) -> None:
+    def record(_: Ensemble, outputs: FloatArray) -> Records:
         c = _coefficients(outputs, vectors)
         with np.errstate(divide="ignore", invalid="ignore"):  # a target may have nothing in a bin
             error = np.sqrt(np.add.reduceat((c - wanted) ** 2, starts, axis=1)) / scale
-        found.append((binned(c), error, np.square(outputs - y).mean(axis=1)))
+        return {"fitted": binned(c), "error": error, "pure": np.square(outputs - y).mean(axis=1)}
 
-    losses = fit.run(record)
-    fitted, error, pure_loss = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+    losses, found = fit.run(record)
+    fitted, error, pure_loss = (np.moveaxis(found[name], 0, 1) for name in ("fitted", "error", "pure"))
     return KernelLearning(
         details=details(fit.networks.modules()[0]),
         training=fit.training,

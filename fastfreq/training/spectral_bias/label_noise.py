@@ -16,7 +16,7 @@ from fastfreq.vocabulary import numbers
 
 from ._ensemble import Ensemble
 from ._samples import binary_targets, flat
-from ._training import Fit
+from ._training import Fit, Records
 from .recipe import Recipe, check_seeds, filled, make_network
 from .trained import TrainedResult, details
 
@@ -163,14 +163,14 @@ def label_noise(
         np.tile(targets, (len(seeds), 1)),
         names=[f"seed {seed} and k = {each:g}" for seed in seeds for each in k],
         seeds=[seed for seed in seeds for _ in k],
+        recorded=("label_noise", held_out, clean),
     )
-    found: list[FloatArray] = []
 
-    def record(_: Ensemble, __: FloatArray) -> None:
-        found.append(np.square(fit.predict(held_out) - clean).mean(axis=1))
+    def record(_: Ensemble, __: FloatArray) -> Records:
+        return {"validation": np.square(fit.predict(held_out) - clean).mean(axis=1)}
 
-    losses = fit.run(record).reshape(len(seeds), len(k), -1)
-    validated = np.stack(found, axis=1).reshape(len(seeds), len(k), -1)
+    losses, found = fit.run(record)
+    losses, validated = (each.reshape(len(seeds), len(k), -1) for each in (losses, found["validation"].T))
     norms = np.linalg.norm(x, axis=1)
     return LabelNoise(
         details=details(fit.networks.modules()[0]),

@@ -16,7 +16,7 @@ from fastfreq.vocabulary import numbers, statistics
 
 from . import _spectra
 from ._ensemble import Ensemble
-from ._training import Fit
+from ._training import Fit, Records
 from .manifolds import Manifold, petals, points
 from .recipe import Recipe, check_seeds, filled, make_network
 from .trained import TrainedResult, details
@@ -140,16 +140,16 @@ def manifold_classification(
         names=[f"seed {seed}, k = {f} and L = {shape:g}" for seed, f, shape in each],
         seeds=[seed for seed, _, _ in each],
         loss="logistic",
+        recorded=("manifold_classification", len(lobes)),
     )
     grid = (len(seeds), len(k), len(lobes))
-    found: list[FloatArray] = []
 
-    def record(_: Ensemble, outputs: FloatArray) -> None:
+    def record(_: Ensemble, outputs: FloatArray) -> Records:
         right = (outputs.reshape(*grid, n) > 0) == (labels[:, :, None] > 0)
-        found.append(right.mean(axis=3))
+        return {"accuracy": right.mean(axis=3)}
 
-    losses = fit.run(record).reshape(*grid, -1)
-    accuracy = np.stack(found, axis=3)
+    losses, found = fit.run(record)
+    losses, accuracy = losses.reshape(*grid, -1), np.moveaxis(found["accuracy"], 0, 3)
     return ManifoldClassification(
         details=details(fit.networks.modules()[0]),
         training=fit.training,

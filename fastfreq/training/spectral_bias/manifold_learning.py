@@ -16,7 +16,7 @@ from fastfreq.vocabulary import numbers
 
 from . import _spectra
 from ._ensemble import Ensemble
-from ._training import Fit
+from ._training import Fit, Records
 from .manifolds import Manifold, petals, points
 from .recipe import Recipe, check_seeds, filled, make_network
 from .sinusoid_learning import make_target
@@ -143,14 +143,15 @@ def manifold_learning(
         np.repeat(targets, len(lobes), axis=0),
         names=[f"seed {seed} and L = {shape:g}" for seed in seeds for shape in lobes],
         seeds=[seed for seed in seeds for _ in lobes],
+        recorded=("manifold_learning", k, len(lobes)),
     )
-    found: list[FloatArray] = []
 
-    def record(_: Ensemble, outputs: FloatArray) -> None:
-        found.append(np.abs(_spectra.waves(outputs, k)).reshape(len(seeds), len(lobes), len(k)))
+    def record(_: Ensemble, outputs: FloatArray) -> Records:
+        return {"waves": np.abs(_spectra.waves(outputs, k)).reshape(len(seeds), len(lobes), len(k))}
 
-    losses = fit.run(record).reshape(len(seeds), len(lobes), -1)
-    amplitude = np.stack(found, axis=2) / wanted[:, None, None]
+    losses, found = fit.run(record)
+    losses = losses.reshape(len(seeds), len(lobes), -1)
+    amplitude = np.moveaxis(found["waves"], 0, 2) / wanted[:, None, None]
     return ManifoldLearning(
         details=details(fit.networks.modules()[0]),
         training=fit.training,

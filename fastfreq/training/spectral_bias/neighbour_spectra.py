@@ -169,7 +169,7 @@ def neighbour_spectra(
         names=[f"seed {seed}" for seed in seeds],
         seeds=seeds,
     )
-    losses = fit.run(lambda _networks, _outputs: None)
+    losses, _ = fit.run(lambda _networks, _outputs: {})
     axis = (np.arange(side) + 0.5) / side
     cells = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     outputs = fit.predict(np.tile(cells, (len(seeds), 1, 1))).reshape(-1, side, side)

@@ -165,7 +165,7 @@ def parameter_robustness(
             names=[f"seed {seed}" for seed in seeds],
             seeds=seeds,
         )
-        losses = fit.run(lambda _networks, _outputs: None)
+        losses, _ = fit.run(lambda _networks, _outputs: {})
         wanted = np.abs(_spectra.waves(targets, k))
         trained, own = fit.networks.modules(), {"training": fit.training, "steps": fit.steps}
     else:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,6 +62,9 @@ class Recipe:
         record_every: steps between two records; the first and the last are always recorded.
         device: where training runs.
         progress: whether to show a bar of steps.
+        checkpoint: folder in which each training keeps where it stands, every 30 seconds and where it is interrupted.
+            The same call goes on from there, bit for bit on one thread; another one begins a file of its own. Of a
+            network, what its `state_dict` has.
     """
 
     network: NetworkFactory | None = None
@@ -70,6 +74,7 @@ class Recipe:
     record_every: int | None = None
     device: str | torch.device = "cpu"
     progress: bool = False
+    checkpoint: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("network", nn.Module), ("optimizer", torch.optim.Optimizer)):
@@ -81,6 +86,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and numbers.as_int(name, value) < 1:
                 raise ValueError(f"expected `{name}` from 1, got {value}")
+        if self.checkpoint is not None and not isinstance(self.checkpoint, (str, Path)):
+            raise TypeError(f"expected `checkpoint` as a folder, got {type(self.checkpoint).__name__}")
 
 
 def filled(recipe: Recipe | None, *, rate: float, steps: int, record_every: int) -> Recipe:
@@ -128,6 +135,9 @@ class OwnRandomness:
     Args:
         seed: of the network.
         device: where it runs.
+
+    Attributes:
+        states: of the generators, where they were left.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -135,17 +145,17 @@ class OwnRandomness:
         self._gpu = [device] if device.type == "cuda" else []
         with self._kept():
             _seed(int(generator.integers(2**63)), self._gpu)
-            self._states = self._current()
+            self.states = self._current()
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
         """Inside, the generators go on where they were left the last time; outside they are as before."""
         with self._kept():
-            torch.set_rng_state(self._states[0])
-            for device, state in zip(self._gpu, self._states[1:], strict=True):
+            torch.set_rng_state(self.states[0])
+            for device, state in zip(self._gpu, self.states[1:], strict=True):
                 torch.cuda.set_rng_state(state, device)
             yield
-            self._states = self._current()
+            self.states = self._current()
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:

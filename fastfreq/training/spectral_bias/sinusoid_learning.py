@@ -15,7 +15,7 @@ from fastfreq.results.folds import same, union
 
 from . import _spectra
 from ._ensemble import Ensemble
-from ._training import Fit, layer_norms
+from ._training import Fit, Records, layer_norms, linear_layers
 from .recipe import Recipe, check_seeds, filled, make_network
 from .trained import TrainedResult, details
 
@@ -176,17 +176,18 @@ def sinusoid_learning(
         targets,
         names=[f"seed {seed}" for seed in seeds],
         seeds=seeds,
+        recorded=("sinusoid_learning", k),
     )
-    found, norms = list[NDArray[np.complex128]](), list[list[dict[str, float]]]()
 
-    def record(networks: Ensemble, outputs: FloatArray) -> None:
-        found.append(_spectra.waves(outputs, k))
-        norms.append([layer_norms(network) for network in networks.modules()])
+    layers = tuple(name for name, _ in linear_layers(fit.networks.modules()[0]))
 
-    losses = fit.run(record)
-    parts = np.stack(found, axis=1) / np.abs(wanted)[:, None]  # (seeds, t, k)
+    def record(networks: Ensemble, outputs: FloatArray) -> Records:
+        norms = [[each[name] for name in layers] for each in map(layer_norms, networks.modules())]
+        return {"waves": _spectra.waves(outputs, k), "norms": np.array(norms)}
+
+    losses, found = fit.run(record)
+    parts = np.moveaxis(found["waves"], 0, 1) / np.abs(wanted)[:, None]  # (seeds, t, k)
     error = np.abs(parts - (wanted / np.abs(wanted))[:, None])
-    grown = np.array([[list(each.values()) for each in at] for at in norms])
     return SinusoidLearning(
         details=details(fit.networks.modules()[0]),
         training=fit.training,
@@ -194,9 +195,9 @@ def sinusoid_learning(
         frequencies=k,
         target_amplitudes=np.abs(wanted[0]) if target else np.broadcast_to(amplitudes, k.shape).astype(np.float64),
         samples=n,
-        layers=tuple(norms[0][0]),
+        layers=layers,
         runs={
-            seed: SinusoidRun(np.abs(parts[i]), error[i], losses[i], grown[:, i].reshape(len(fit.steps), -1))
+            seed: SinusoidRun(np.abs(parts[i]), error[i], losses[i], found["norms"][:, i])
             for i, seed in enumerate(seeds)
         },
     )
