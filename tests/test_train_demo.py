@@ -42,3 +42,17 @@ def test_it_trains_saves_draws_and_explains(tmp_path, monkeypatch, capsys):
     assert "is the result of another run" in capsys.readouterr().err
     assert main(["repeat", "fastfreq-report/train-demo-2/frequencies.npz"]) == 0
     assert "to the last bit" in capsys.readouterr().out
+
+
+def test_an_interrupted_training_writes_what_it_has(tmp_path, monkeypatch, capsys):
+    steps = ff.FrequencyTracker.step
+
+    def interrupted(tracker, model, step, **options):
+        if step == 2:
+            raise KeyboardInterrupt
+        return steps(tracker, model, step, **options)
+
+    monkeypatch.setattr(ff.FrequencyTracker, "step", interrupted)
+    assert main(["train-demo", "--epochs", "4", "--out", str(tmp_path)]) == 130
+    assert "interrupted after 1 of 4 epochs" in capsys.readouterr().out
+    assert ff.load(tmp_path / "frequencies.npz").steps.tolist() == [0, 1] and (tmp_path / "report.html").exists()

@@ -40,11 +40,12 @@ class _TrainDemo:
 
         said = Said(options)
         with said.alone():
-            _train(options, said)
-        return 0
+            whole = _train(options, said)
+        return 0 if whole else 130  # as of any interrupted verb
 
 
-def _train(options: argparse.Namespace, said: Said) -> None:
+def _train(options: argparse.Namespace, said: Said) -> bool:
+    """Whether it came to its end; what was recorded is written in any case."""
     from fastfreq import demo, report
     from fastfreq.vocabulary import checks
 
@@ -58,7 +59,7 @@ def _train(options: argparse.Namespace, said: Said) -> None:
         _files.check_free(file, details["request"], force=options.force)
     train, held_out = demo.load_digits("train"), demo.load_digits("test")
     said.line(f"{len(train[0])} digits, {options.epochs} epochs, seed {options.seed}")
-    histories = _followed(options, train, held_out, said)
+    histories, done = _followed(options, train, held_out, said)
     shown: dict[str, Any] = {"two convolutions": []}
     for (name, file), history in zip(files.items(), histories, strict=True):
         whole = dataclasses.replace(history, details={**history.details, **details})
@@ -70,12 +71,13 @@ def _train(options: argparse.Namespace, said: Said) -> None:
         progress=not options.quiet,
     )  # fmt: skip
     said.line(f"wrote {page}")
+    return done == options.epochs
 
 
 def _followed(
     options: argparse.Namespace, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], said: Said
-) -> list[Any]:
-    """The histories of one training: frequencies, and accuracy on low parts of images."""
+) -> tuple[list[Any], int]:
+    """The histories of one training: frequencies, and accuracy on low parts of images; epochs that are done."""
     import torch
     from tqdm import tqdm
 
@@ -93,17 +95,22 @@ def _followed(
     net = _network(generator)
     optimizer = torch.optim.Adam(net.parameters(), lr=_RATE)
     tracker.step(net, 0)
-    for epoch in tqdm(range(1, options.epochs + 1), desc="epochs", disable=options.quiet, leave=False):
-        net.train()
-        for index in torch.randperm(len(images), generator=generator).split(_BATCH):
-            loss = torch.nn.functional.cross_entropy(net(images[index]), labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        tracker.step(net, epoch)
+    done = 0
+    try:
+        for epoch in tqdm(range(1, options.epochs + 1), desc="epochs", disable=options.quiet, leave=False):
+            net.train()
+            for index in torch.randperm(len(images), generator=generator).split(_BATCH):
+                loss = torch.nn.functional.cross_entropy(net(images[index]), labels[index])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            tracker.step(net, epoch)
+            done = epoch
+    except KeyboardInterrupt:
+        said.line(f"interrupted after {done} of {options.epochs} epochs: what was recorded is written")
     low, high = (float(part[-1, :, 0].mean()) for part in tracker.history.low_high())
     said.line(f"at the end the error of the low part is {low:.2f}, of the high part {high:.2f}")
-    return list(tracker.histories.values())
+    return list(tracker.histories.values()), done
 
 
 def _network(generator: Any) -> nn.Module:
