@@ -148,15 +148,43 @@ def test_cpu_every_way_gives_the_same(name, dtype, code):
     points, values = problem(n, m, frequencies.shape[1], dtype)
     reach, allowed = points.abs().amax(dim=0).double(), _lines.TURNS[dtype]
     lines = _lines.lines_of(frequencies, reach, allowed)
-    zero = _lines.from_zero(lines, reach, allowed)
+    zero = _lines.from_zero([lines], reach, allowed)
     ways = [_cpu.by_sums(code, points, values, frequencies)]
-    ways += [_cpu.by_lines(code, points, values, lines, start) for start in {zero, None}]
+    ways += [_cpu.by_lines(code, points, values, lines, start) for start in {zero[0] if zero else None, None}]
     grid_axes = _lines.grid_of(lines, reach, allowed)
     assert (grid_axes is None) == (name == "lines anywhere")
     if importlib.util.find_spec("finufft") is not None and grid_axes is not None:
-        ways.append(_cpu._by_finufft.sums(points, values, grid_axes))
+        first = _lines.from_zero(grid_axes, reach, allowed)
+        ways += [_cpu._by_finufft.sums(points, values, grid_axes, each) for each in (None, first)]
     for way in ways:
         assert error_of(way, points, values, frequencies) <= 16
+
+
+@pytest.mark.parametrize("m", [1, 4, 5])
+def test_cpu_two_outputs_in_one_transform_leave_each_other_alone(m):
+    """One 10^9 times as large as the other, one that is nothing, one that is no number; grids beside zero, too."""
+    pytest.importorskip("finufft")
+    axis, other = torch.arange(-5, 4, dtype=torch.float64), torch.arange(-3, 8, dtype=torch.float64) * 0.5
+    k = torch.cartesian_prod(axis, other)
+    points, values = problem(900, m, 2, torch.float64)
+    values *= torch.tensor([1e9, 1.0, 0.0, 1e-12, 3.0], dtype=torch.float64)[:m]
+    reach, allowed = points.abs().amax(dim=0), _lines.TURNS[torch.float64]
+    grid = _lines.grid_of(_lines.lines_of(k, reach, allowed), reach, allowed)
+    first = _lines.from_zero(grid, reach, allowed)
+    assert first == [-5, -3] and _cpu._by_finufft.symmetric(grid, first) == [5, 7]
+    assert _cpu._by_finufft.symmetric(grid, [1, 1]) is None  # four times as many modes
+    expected = frequency_response(points, values, k, reduction="sum", backend="reference")
+    for column in range(m):
+        bad = values.clone()
+        if m > 1:
+            bad[17, column] = torch.nan
+        found = _cpu._by_finufft.sums(points, bad, grid, first)
+        for i in range(m):
+            if m > 1 and i == column:
+                assert not torch.isfinite(torch.view_as_real(found[:, i])).any()
+            else:
+                off = (found[:, i] - expected[:, i]).abs().max()
+                assert off <= 1e-13 * values[:, i].abs().sum()
 
 
 def test_cpu_lines_are_found_only_where_they_are(code):

@@ -8,7 +8,8 @@ Without numba finufft has all grids, where it is installed, and the reference al
 depends on shapes alone: no number of threads changes a bit.
 
 Measured on one core, ms for 60,000 points and 10 outputs: 256 frequencies, sums 10.5 in float32 and 18.5 in float64; on
-one line 6.0 and 8.0, where finufft takes 30 and 39; a 64 x 64 grid with finufft 52 and 85, without 143 and 224.
+one line 6.0 and 8.0, where finufft takes 30 and 39; a 64 x 64 grid without finufft 143 and 224, with it 41 and 47: its
+transforms are complex and values are real, so that two outputs share one (`_by_finufft.py`).
 """
 
 from __future__ import annotations
@@ -50,27 +51,30 @@ def _sums(points: Tensor, values: Tensor, frequencies: Tensor) -> Tensor:
     k, reach, allowed = frequencies.double(), points.abs().amax(dim=0).double(), _lines.TURNS[values.dtype]
     lines = _lines.lines_of(k, reach, allowed)
     grid = _lines.grid_of(lines, reach, allowed) if lines is not None and _FINUFFT else None
-    costs = _costs(values, len(k), lines, grid)
+    whole = None if grid is None else _lines.from_zero(grid, reach, allowed)
+    costs = _costs(values, len(k), lines, grid, _by_finufft.symmetric(grid, whole) is not None)
     if code is None:
         costs = {name: cost for name, cost in costs.items() if name == "finufft"}
     route = min(costs, key=lambda name: costs[name]) if costs else None
     if route == "finufft" and grid is not None:
-        return _by_finufft.sums(points, values, grid)
+        return _by_finufft.sums(points, values, grid, whole)
     if route == "lines" and lines is not None:
-        return by_lines(code, points, values, lines, _lines.from_zero(lines, reach, allowed))
+        steps = _lines.from_zero([lines], reach, allowed)
+        return by_lines(code, points, values, lines, None if steps is None else steps[0])
     if route == "sums":
         return by_sums(code, points, values, k)
     return _reference.response(points.double(), values.double(), k, mean=False)
 
 
-def _costs(values: Tensor, K: int, lines: Lines | None, grid: list[Lines] | None) -> dict[str, float]:
+def _costs(values: Tensor, K: int, lines: Lines | None, grid: list[Lines] | None, in_pairs: bool) -> dict[str, float]:
     """Nanoseconds of each way that there is, as measured on one core with registers of 512 bits."""
     (n, m), slower = values.shape, 1.7 if values.dtype == torch.float64 else 1.0
     costs = {"sums": slower * n * K * (0.6 + 0.01 * m)}
     if lines is not None:
         costs["lines"] = slower * (1e5 + n * (60 + len(lines.starts) * (4 + 3 * m)))
     if grid is not None and len(grid) <= 3:
-        costs["finufft"] = slower * (3e5 + n * (40 + m * (60, 90, 330)[len(grid) - 1]))
+        transforms = -(-m // 2) if in_pairs else m
+        costs["finufft"] = slower * (3e5 + n * (40 + transforms * (60, 90, 330)[len(grid) - 1]))
     return costs
 
 

@@ -50,15 +50,14 @@ def lines_of(frequencies: Tensor, reach: Tensor, allowed: float) -> Lines | None
     return Lines(starts, step, count) if float(moved.max()) <= allowed else None
 
 
-def from_zero(lines: Lines, reach: Tensor, allowed: float) -> int | None:
-    """The integer i for which the first frequency of a single line is i steps from zero; None without."""
-    squared = float(lines.step @ lines.step)
-    if len(lines.starts) > 1 or squared == 0:
+def from_zero(grid: list[Lines], reach: Tensor, allowed: float) -> list[int] | None:
+    """The integers i, one per axis of a grid, for which its first frequency is sum_a i_a step_a; None without."""
+    steps, start = torch.stack([axis.step for axis in grid]), grid[0].starts[0]
+    if len(grid[0].starts) > 1 or torch.linalg.matrix_rank(steps) < len(grid):
         return None
-    start = lines.starts[0]
-    steps = round(float(start @ lines.step) / squared)
+    counted = (start @ torch.linalg.pinv(steps)).round()
     allowed += 2 * _EPS * float(start.abs() @ reach)
-    return steps if float((start - steps * lines.step).abs() @ reach) <= allowed else None
+    return [int(i) for i in counted] if float((start - counted @ steps).abs() @ reach) <= allowed else None
 
 
 def grid_of(lines: Lines, reach: Tensor, allowed: float) -> list[Lines] | None:
