@@ -34,6 +34,7 @@ class Table(nn.Module):
 def looked(points: np.ndarray, targets: np.ndarray, outputs: np.ndarray, measure, **options):
     """A history of one look."""
     tracker = ff.FrequencyTracker(points, targets, measures=measure, batch_size=7, **options)
+    tracker._probes._steady = True  # `Table` counts its calls: no look at whether neighbours matter
     tracker.step(Table(outputs), 3)
     return tracker.history
 
@@ -135,7 +136,7 @@ def test_exact_dft_refuses_other_questions():
         (ExactDFT(frequencies=[5]), "another's alias"),
         (ExactDFT(frequencies=[1, -7]), "up to half"),
         (ExactDFT(frequencies=[1, 1]), "each once"),
-        (ExactDFT(frequencies=[1.0]), "integers"),
+        (ExactDFT(frequencies=[1.5]), "integers"),
         (ExactDFT(frequencies=[3]), "that the target has, it has none at \\['3'\\]"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -14,7 +14,7 @@ SHORT = {
     "sinusoids": (["--steps", "2", "--seeds", "1"], 2),
     "robustness": (["--steps", "2", "--seeds", "1", "--directions", "2"], 1),
     "manifolds": (["--steps", "2", "--class_steps", "2", "--width", "8", "--seeds", "1"], 2),
-    "label_noise": (["--steps", "2", "--seeds", "1", "--training", "20", "--validation", "10", "--width", "8"], 2),
+    "label_noise": (["--steps", "2", "--seeds", "1", "--training", "20", "--validation", "10", "--width", "8"], 3),
     "kernel": (["--steps", "3", "--seeds", "1", "--samples", "40", "--width", "8"], 1),
     "delta": (["--steps", "2", "--seeds", "1"], 1),
     "neighbours": (["--steps", "2", "--seeds", "1", "--width", "8"], 1),

@@ -33,8 +33,10 @@ def check_inputs(net: nn.Module) -> None:
     """Refuse a network that takes more than a batch of images: what it makes of images alone are no logits.
 
     Raises:
-        TypeError: it is scripted or traced, needs several inputs, or takes text.
+        TypeError: it is no module, is scripted or traced, needs several inputs, or takes text.
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(net).__name__}")
     if isinstance(net, torch.jit.ScriptModule):
         raise TypeError(
             f"expected the torch.nn.Module that {type(net).__name__} was scripted or traced from: a scripted model "

@@ -57,9 +57,10 @@ class Probes:
         self.fingerprint = _fingerprint([*self._tensors, given])
         self.classes = not given.dtype.is_floating_point
         self.targets = _as_targets(given)
-        if points is not None and len(points) != n:
-            raise ValueError(f"expected as many `points` as inputs, got {len(points)} and {n}")
-        where = self._inputs_as_points() if points is None else _tensor("points", points)[rows].cpu()
+        given_points = None if points is None else _tensor("points", points)
+        if given_points is not None and len(given_points) != n:
+            raise ValueError(f"expected as many `points` as inputs, got {len(given_points)} and {n}")
+        where = self._inputs_as_points() if given_points is None else given_points[rows].cpu()
         self.points = where.double().flatten(1) if where.ndim > 1 else where.double()[:, None]
         if not torch.isfinite(self.points).all():
             raise ValueError("expected probes at finite points, got NaN or infinite coordinates")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fastfreq.results.folds import same
 from fastfreq.results.result import Result
+from fastfreq.vocabulary import numbers
 
 from . import decay_laws
 from .decay_laws import Law
@@ -208,11 +209,20 @@ def activation_decay(activations: Sequence[str] | Mapping[str, Activation] | Non
 
 def _chosen(given: Sequence[str] | Mapping[str, Activation] | None) -> dict[str, tuple[Activation, Known | None]]:
     if isinstance(given, Mapping):
+        wrong = [name for name, function in given.items() if not callable(function) or not isinstance(name, str)]
+        if wrong:
+            raise TypeError(f"expected functions by name, {wrong[0]!r:.40} is none or has no name")
         chosen: dict[str, tuple[Activation, Known | None]] = {
             name: (function, None) for name, function in given.items()
         }
     else:
-        names = list(KNOWN) if given is None else [given] if isinstance(given, str) else list(given)
+        names = (
+            list(KNOWN)
+            if given is None
+            else [given]
+            if isinstance(given, str)
+            else list(numbers.sequence("activations", given))
+        )
         unknown = [name for name in names if name not in KNOWN]
         if unknown:
             raise ValueError(f"expected names of {sorted(KNOWN)}, got {unknown}; pass your own as a dict of functions")

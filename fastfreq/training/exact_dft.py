@@ -49,7 +49,7 @@ class ExactDFT(Measure):
     ) -> None:
         if frequencies is not None and bands is not None:
             raise ValueError("expected `frequencies` or `bands`, got both")
-        self.grid = None if grid is None else tuple(numbers.as_int("grid", n) for n in grid)
+        self.grid = None if grid is None else tuple(numbers.as_int("grid", n) for n in numbers.sequence("grid", grid))
         self.frequencies, self.bands = frequencies, bands
         if bands is not None:
             band_edges(bands)
@@ -198,12 +198,10 @@ def _peaks(transform: Tensor, grid: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def _checked(frequencies: ArrayLike, grid: tuple[int, ...]) -> NDArray[np.int64]:
-    given = np.asarray(frequencies)
+    given = numbers.as_array("frequencies", frequencies)
     given = given[:, None] if given.ndim == 1 and len(grid) == 1 else given
-    if given.ndim != 2 or given.shape[1] != len(grid) or not len(given) or given.dtype.kind not in "iu":
-        raise ValueError(
-            f"expected `frequencies` as integers of shape (K, {len(grid)}), got {given.dtype} {given.shape}"
-        )
+    if given.ndim != 2 or given.shape[1] != len(grid) or not len(given) or (given != given.round()).any():
+        raise ValueError(f"expected `frequencies` as integers of shape (K, {len(grid)}), got shape {given.shape}")
     sides = np.array(grid)
     if (2 * np.abs(given) > sides).any():
         bad = given[(2 * np.abs(given) > sides).any(axis=1)][0].tolist()

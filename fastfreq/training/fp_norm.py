@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from fastfreq.vocabulary import numbers
 
-from .lfp_kernel import LFPKernel, as_array
+from .lfp_kernel import LFPKernel
 
 
 def fp_norm(values: ArrayLike, *, kernel: LFPKernel, period: float = 1.0) -> float:
@@ -28,7 +28,7 @@ def fp_norm(values: ArrayLike, *, kernel: LFPKernel, period: float = 1.0) -> flo
 
     Source: Zhang, Xu, Luo, Ma 2019 (arXiv 1905.10264), our reading.
     """
-    given = as_array(values)
+    given = numbers.as_array("values", values)
     if given.ndim != kernel.dimension or not given.size or not np.isfinite(given).all():
         raise ValueError(f"expected finite `values` on a grid of {kernel.dimension} axes, got shape {given.shape}")
     length = numbers.as_float("period", period)

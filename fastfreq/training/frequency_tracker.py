@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastfreq.results.result import conflict
-from fastfreq.vocabulary import numbers, streams
+from fastfreq.vocabulary import checks, numbers, streams
 
 from . import _probes, _surroundings
 from ._measures import Measure, Reading, Split
@@ -93,7 +93,7 @@ class FrequencyTracker:
         self._batch = None if batch_size is None else _from_one("batch_size", batch_size)
         self._run = numbers.as_int("run", run)
         chosen = _chosen(measures)
-        limit = _from_one("limit", limit)
+        limit, seed = _from_one("limit", limit), checks.check_seed(seed)
         self._probes = Probes(inputs, targets, points=points, response=response, limit=limit, seed=seed)
         if any(isinstance(measure, ExactDFT) for measure in chosen) and len(targets) > limit:
             raise ValueError(
@@ -330,7 +330,7 @@ def _stacked(records: Sequence[_Record], measure: str, field: str, rows: int) ->
 
 
 def _chosen(measures: Measures) -> list[Measure]:
-    given = [measures] if isinstance(measures, (str, Measure)) else list(measures)
+    given = [measures] if isinstance(measures, (str, Measure)) else numbers.sequence("measures", measures)
     found: list[Measure] = []
     for each in given:
         if isinstance(each, str) and each not in _BY_NAME:

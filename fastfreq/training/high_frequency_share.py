@@ -217,6 +217,9 @@ def high_frequency_share(
     if numbers.as_int("steps", steps) < 0 or numbers.as_int("records", records) < 2:
         raise ValueError(f"expected `steps` of at least 0 and `records` of at least 2, got {steps} and {records}")
     check_network(model)
+    for name, function in (("target", target), ("optimizer", optimizer)):
+        if not callable(function) and not (name == "optimizer" and function is None):
+            raise TypeError(f"expected `{name}` as a function, got {type(function).__name__}")
     with as_written(), undisturbed(gradients=True), torch.enable_grad():
         net = private_copy(model).double()
         error = _WindowedError(net, target, scale, n, d)
@@ -266,7 +269,7 @@ class _WindowedError:
         points = np.stack(mesh, axis=-1).reshape(-1, dimension).astype(np.float64)
         peak = (2 * np.pi * deviation**2) ** (-dimension / 2)
         density = peak * np.exp(-np.square(points).sum(axis=1) / (2 * deviation**2))
-        wanted = np.asarray(target(points), dtype=np.float64)
+        wanted = numbers.as_array("target", target(points))
         if wanted.shape[:1] != points.shape[:1] or wanted.ndim > 2 or not np.isfinite(wanted).all():
             raise ValueError(f"expected finite targets for {len(points)} points, got shape {wanted.shape}")
         self.net, self.points, self.grid = net, torch.from_numpy(points), (size,) * dimension
@@ -281,7 +284,13 @@ class _WindowedError:
         if not self.trained:
             raise ValueError("expected a model with parameters that require gradients, it has none")
         with torch.no_grad():
-            shape = self._raw(dict(self.parameters)).shape
+            try:
+                shape = self._raw(dict(self.parameters)).shape
+            except RuntimeError as error:
+                raise ValueError(
+                    f"expected a model of inputs (n, {dimension}), {type(net).__name__} does not take them: {error}; "
+                    f"give another `dimension`"
+                ) from error
         if shape != self.target.shape:
             raise ValueError(f"expected outputs of the targets' shape {tuple(self.target.shape)}, got {tuple(shape)}")
 

@@ -7,7 +7,6 @@ import math
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
@@ -246,19 +245,13 @@ def lattice_frequencies(dimension: int, cutoff: int) -> FloatArray:
     return lattice[lattice.any(axis=1)].astype(np.float64)
 
 
-def as_array(values: ArrayLike) -> FloatArray:
-    """`values` in float64, tensors on any device and with gradients too."""
-    plain = values.detach().cpu() if isinstance(values, torch.Tensor) else values
-    return np.asarray(plain, dtype=np.float64)
-
-
 def check_inputs(name: str, values: ArrayLike, dimension: int | None = None) -> FloatArray:
     """`values` as (n, d) float64; (n,) is n inputs of one dimension.
 
     Raises:
         ValueError: another shape, NaN or infinite values.
     """
-    plain = as_array(values)
+    plain = numbers.as_array(name, values)
     given = plain[:, None] if plain.ndim == 1 else plain
     if given.ndim != 2 or not given.size or (dimension is not None and given.shape[1] != dimension):
         wanted = "d" if dimension is None else dimension
@@ -269,7 +262,7 @@ def check_inputs(name: str, values: ArrayLike, dimension: int | None = None) -> 
 
 
 def _parameters(weights: ArrayLike, outer: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    w, a = check_inputs("weights", weights), as_array(outer)
+    w, a = check_inputs("weights", weights), numbers.as_array("outer", outer)
     if a.shape != w.shape[:1]:
         raise ValueError(f"expected `outer` of shape ({len(w)},), one weight per neuron, got {a.shape}")
     if not np.isfinite(a).all():

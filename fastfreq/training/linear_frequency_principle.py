@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastfreq.results import tables
 from fastfreq.results.folds import same
 from fastfreq.results.result import Result
+from fastfreq.vocabulary import numbers
 
-from .lfp_kernel import LFPKernel, as_array, check_inputs, lattice_frequencies
+from .lfp_kernel import LFPKernel, check_inputs, lattice_frequencies
 
 FloatArray = NDArray[np.float64]
 _MODES = 4096  # frequencies of a lattice whose waves are held at a time
@@ -147,8 +148,8 @@ def linear_frequency_principle(
     before, before_at = _values("initial[0]", start[0], len(x)), _values("initial[1]", start[1], len(at))
     if len(np.unique(x, axis=0)) < len(x):
         raise ValueError("expected inputs of which no two are in one place, got some that are the same")
-    moments = np.asarray(times, dtype=np.float64)
-    if moments.ndim != 1 or not len(moments) or moments[0] < 0 or not (np.diff(moments) > 0).all():
+    moments = np.array(numbers.ascending("times", times, lambda name, t: numbers.as_float(name, t, finite=False)))
+    if moments[0] < 0:
         raise ValueError(f"expected `times` ascending from 0 on, got {times}")
     if method == "lattice":
         matrices = _on_lattice(kernel, x, at, period, cutoff)
@@ -242,7 +243,7 @@ def _on_lattice(
 
 
 def _values(name: str, values: ArrayLike, count: int) -> FloatArray:
-    given = as_array(values)
+    given = numbers.as_array(name, values)
     if given.shape not in ((count,), (count, 1)):
         raise ValueError(f"expected `{name}` of shape ({count},), got {given.shape}")
     if not np.isfinite(given).all():

@@ -50,6 +50,8 @@ def steps_of(model: nn.Module) -> list[Step]:
         ValueError: a module that is no affine map and no activation in affine pieces, that has hooks, or whose weights
             are not finite; the message names it.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(model).__name__}")
     steps: list[Step] = []
     for name, module in _leaves("", model):
         if module._forward_hooks or module._forward_pre_hooks:

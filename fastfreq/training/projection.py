@@ -114,7 +114,7 @@ def _direction(asked: int | ArrayLike | None, points: Tensor) -> tuple[Tensor, s
     if asked is None or (isinstance(asked, (int, np.integer)) and not isinstance(asked, bool)):
         index = 0 if asked is None else int(asked)  # pyright: ignore[reportArgumentType]
         return principal_component(points, index), f"principal component {index}"
-    given = torch.from_numpy(np.array(asked, np.float64))
+    given = torch.from_numpy(numbers.as_array("direction", asked))
     if given.shape != (points.shape[1],) or not torch.isfinite(given).all() or not given.norm() > 0:
         raise ValueError(
             f"expected `direction` as {points.shape[1]} finite numbers, not all zero, got shape {tuple(given.shape)}"

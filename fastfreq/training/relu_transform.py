@@ -12,6 +12,7 @@ from torch import nn
 from fastfreq.layers.lipschitz import lipschitz_bound
 from fastfreq.results.folds import same
 from fastfreq.results.result import Result
+from fastfreq.vocabulary import numbers
 
 from . import affine_transforms, piecewise_linear
 from .linear_regions import INSIDE, area_of, linear_regions
@@ -175,6 +176,7 @@ def relu_transform(
 
     Source: Rahaman et al. 2019, "On the Spectral Bias of Neural Networks", Lemma 1 and Theorem 1.
     """
+    most_pieces = numbers.as_int("most_pieces", most_pieces)
     steps = piecewise_linear.steps_of(model)
     d = piecewise_linear.inputs_of(steps)
     corners = _array("window", window)
@@ -227,7 +229,7 @@ def _on_plane(
 
 
 def _array(name: str, given: ArrayLike) -> FloatArray:
-    found = np.asarray(given, dtype=np.float64)
+    found = numbers.as_array(name, given)
     if not found.size or not np.isfinite(found).all():
         raise ValueError(f"expected finite numbers as `{name}`, got {'none' if not found.size else 'others'}")
     return found

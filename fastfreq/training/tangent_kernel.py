@@ -19,7 +19,7 @@ from fastfreq.engine.model_checks import check_eval, logits_of
 from fastfreq.results import tables
 from fastfreq.results.folds import same
 from fastfreq.results.result import Result
-from fastfreq.vocabulary import numbers, streams
+from fastfreq.vocabulary import checks, numbers, streams
 
 from ._products import pulled, pushed
 
@@ -192,11 +192,11 @@ def tangent_kernel_decay(
     Source: Jacot, Gabriel, Hongler 2018, for the kernel; E, Ma, Wu 2019 (arXiv 1912.12777), our reading, for rates.
     """
     where = _coordinates(inputs, coordinates)
-    waves = np.asarray(frequencies if isinstance(frequencies, (np.ndarray, Tensor)) else list(frequencies), np.float64)  # pyright: ignore[reportArgumentType]
+    waves = numbers.as_array("frequencies", frequencies)
     waves = waves[:, None] if waves.ndim == 1 else waves
     if waves.ndim != 2 or not len(waves) or waves.shape[1] != where.shape[1] or not np.isfinite(waves).all():
         raise ValueError(f"expected finite `frequencies` of shape (f, {where.shape[1]}), got {waves.shape}")
-    wanted = numbers.as_int("eigenvalues", eigenvalues)
+    wanted, seed = numbers.as_int("eigenvalues", eigenvalues), checks.check_seed(seed)
     operator = TangentOperator(model, inputs, chunk=chunk)
     if not 0 <= wanted <= operator.samples * operator.outputs:
         raise ValueError(f"expected `eigenvalues` from 0 to {operator.samples * operator.outputs}, got {wanted}")
@@ -230,8 +230,12 @@ def tangent_kernel_decay(
 def _coordinates(inputs: Tensor, coordinates: ArrayLike | None) -> FloatArray:
     if not isinstance(inputs, Tensor) or inputs.ndim < 1 or not len(inputs):
         raise ValueError("expected `inputs` as a tensor (n, ...) with n of at least 1")
-    given = inputs.detach().cpu().flatten(1).numpy() if coordinates is None else np.asarray(coordinates)
-    given = given.astype(np.float64)
+    if coordinates is None and (inputs.ndim < 2 or not inputs.dtype.is_floating_point):
+        raise ValueError(
+            f"expected `coordinates`, or `inputs` of floats (n, d) that are some, got {inputs.dtype} "
+            f"{tuple(inputs.shape)}; use inputs[:, None] for one number each"
+        )
+    given = numbers.as_array("coordinates", inputs.flatten(1) if coordinates is None else coordinates)
     given = given[:, None] if given.ndim == 1 else given
     if given.ndim != 2 or len(given) != len(inputs) or not np.isfinite(given).all():
         raise ValueError(f"expected finite `coordinates` of shape ({len(inputs)}, d), got {given.shape}")

@@ -132,8 +132,8 @@ def predicted_rates(transform: ArrayLike, *, frequencies: ArrayLike, order: floa
 
     Source: E, Ma, Wu 2019 (arXiv 1912.12777); its text was not at hand: our reading, derived here.
     """
-    size, k = np.abs(np.asarray(transform)), np.asarray(frequencies, dtype=np.float64)
-    radius = np.abs(k) if k.ndim == 1 else np.linalg.norm(k, axis=-1)
+    size, k = np.abs(numbers.as_complex_array("transform", transform)), numbers.as_array("frequencies", frequencies)
+    radius = np.linalg.norm(k, axis=-1) if k.ndim == 2 else np.abs(k)
     s = numbers.as_float("order", order)
     if size.shape != radius.shape or radius.ndim != 1:
         raise ValueError(f"expected as many values of `transform` as `frequencies`, got {size.shape} and {k.shape}")
@@ -167,12 +167,12 @@ def torus_flow(
     """
     values = _grid("target", target, None)
     start = np.zeros(values.shape) if initial is None else _grid("initial", initial, values.shape)
-    moments = np.asarray(times, dtype=np.float64)
-    if moments.ndim != 1 or not len(moments) or not moments[0] >= 0 or not (np.diff(moments) > 0).all():
+    moments = np.array(numbers.ascending("times", times, numbers.as_float))
+    if moments[0] < 0:
         raise ValueError(f"expected `times` ascending from 0 on, got {times}")
     axes = [np.fft.fftfreq(n, 1 / n) for n in values.shape]
     frequencies = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, values.ndim)
-    sigma = np.asarray(transform(frequencies) if callable(transform) else transform)
+    sigma = numbers.as_complex_array("transform", transform(frequencies) if callable(transform) else transform)
     if sigma.size != len(frequencies):
         raise ValueError(f"expected a `transform` for {len(frequencies)} frequencies, got shape {sigma.shape}")
     rates = predicted_rates(sigma.reshape(-1), frequencies=frequencies, order=order)
@@ -192,7 +192,7 @@ def torus_flow(
 
 
 def _grid(name: str, values: ArrayLike, shape: tuple[int, ...] | None) -> FloatArray:
-    given = np.asarray(values, dtype=np.float64)
+    given = numbers.as_array(name, values)
     if given.ndim < 1 or min(given.shape) < 2 or (shape is not None and given.shape != shape):
         raise ValueError(
             f"expected `{name}` on a grid of {shape or 'at least 2 points along each axis'}, got {given.shape}"

@@ -15,7 +15,7 @@ from fastfreq.engine.contexts import undisturbed
 from fastfreq.vocabulary import numbers, streams
 from fastfreq.vocabulary.checks import check_seed
 
-from .lfp_kernel import LFPKernel, as_array, check_inputs
+from .lfp_kernel import LFPKernel, check_inputs
 
 FloatArray = NDArray[np.float64]
 Form = Literal["offset", "bias"]
@@ -153,7 +153,7 @@ class TwoLayerReLU(nn.Module):
             steps: at most.
         """
         x = check_inputs("inputs", inputs, self.weight.shape[1])
-        y = torch.from_numpy(as_array(targets).reshape(len(x))).to(self.weight)
+        y = torch.from_numpy(numbers.as_array("targets", targets).reshape(len(x))).to(self.weight)
         rate = 1 / float(np.linalg.eigvalsh(self.tangent_kernel(x, x))[-1])
         given, parameters = torch.from_numpy(x), list(self.parameters())
         loss, step = math.inf, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import numbers
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Number = TypeVar("Number", int, float)
@@ -67,11 +69,56 @@ def ascending(name: str, values: Iterable[Any], each: Callable[[str, Any], Numbe
 
     Raises:
         ValueError: none, or they do not ascend, or one stands there twice.
+        TypeError: no sequence, or other things than numbers.
     """
-    found = tuple(each(name, value) for value in values)
+    found = tuple(each(name, value) for value in sequence(name, values))
     if not found or any(a >= b for a, b in itertools.pairwise(found)):
         raise ValueError(f"expected `{name}` ascending, each once, got {found}")
     return found
+
+
+def sequence(name: str, values: Any) -> tuple[Any, ...]:
+    """What `values` holds, one by one.
+
+    Raises:
+        TypeError: it is text, or nothing that holds others.
+    """
+    if not isinstance(values, (str, bytes)):
+        with contextlib.suppress(TypeError):
+            return tuple(values.detach().cpu() if isinstance(values, Tensor) else values)
+    raise TypeError(f"expected `{name}` as a sequence such as (0, 1, 2), got {_shown(values)}")
+
+
+def as_array(name: str, values: Any) -> NDArray[np.float64]:
+    """`values` as an array of float64, whatever they are in.
+
+    Raises:
+        TypeError: other things than real numbers, or rows of several lengths.
+    """
+    return _array(name, values, "iuf", "real numbers").astype(np.float64)
+
+
+def as_complex_array(name: str, values: Any) -> NDArray[np.complex128]:
+    """`values`, real or complex, as an array of complex128.
+
+    Raises:
+        TypeError: other things than numbers, or rows of several lengths.
+    """
+    return _array(name, values, "iufc", "numbers").astype(np.complex128)
+
+
+def _array(name: str, values: Any, kinds: str, what: str) -> NDArray[Any]:
+    try:
+        if isinstance(values, Tensor):
+            plain = values.detach().cpu().resolve_conj().resolve_neg()
+            given = (plain.double() if plain.dtype.is_floating_point else plain).numpy()  # of half precisions, too
+        else:
+            given = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError):
+        given = np.zeros(0, object)
+    if given.dtype.kind not in kinds:
+        raise TypeError(f"expected `{name}` as an array of {what}, got {_shown(values)}")
+    return given
 
 
 def _is_truth_value(value: Any) -> bool:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastfreq.vocabulary import numbers
+
 FloatArray = NDArray[np.float64]
 
 
@@ -30,6 +32,19 @@ def flat(name: str, samples: Any) -> FloatArray:
     if not np.isfinite(values).all():
         raise ValueError(f"expected finite `{name}`, got NaN or infinity")
     return values
+
+
+def check_rows(samples: Any) -> FloatArray:
+    """(n, d) of finite samples.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+        TypeError: other things than real numbers.
+    """
+    given = numbers.as_array("samples", samples)
+    if given.ndim != 2 or not np.isfinite(given).all():
+        raise ValueError(f"expected finite `samples` (n, d), got shape {given.shape}")
+    return given
 
 
 def binary_targets(labels: Any, count: int, *, like: Any = None) -> FloatArray:

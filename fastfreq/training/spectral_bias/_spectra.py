@@ -69,7 +69,9 @@ def check_target(target: Curve, z: FloatArray) -> FloatArray:
     Raises:
         ValueError: another shape, or NaN.
     """
-    values = np.asarray(target(z.copy()), dtype=np.float64)
+    if not callable(target):
+        raise TypeError(f"expected `target` as a function of z, got {type(target).__name__}")
+    values = numbers.as_array("target", target(z.copy()))
     if values.shape != z.shape or not np.isfinite(values).all():
         raise ValueError(f"expected `target` to give {len(z)} finite values of z, got shape {values.shape}")
     return values

@@ -211,11 +211,11 @@ def _settings(
         raise ValueError(f"expected `base` as (depth, width, clip), got {base}")
     depth, width, clip = base
     found: list[tuple[str, float, tuple[int, int, float | None]]] = []
-    if depths:
+    if len(numbers.sequence("depths", depths)):
         found += [("depth", d, (d, width, clip)) for d in numbers.ascending("depths", depths, numbers.as_int)]
-    if widths:
+    if len(numbers.sequence("widths", widths)):
         found += [("width", w, (depth, w, clip)) for w in numbers.ascending("widths", widths, numbers.as_int)]
-    if clips:
+    if len(numbers.sequence("clips", clips)):
         found += [("clip", c, (depth, width, c)) for c in numbers.ascending("clips", clips, numbers.as_float)]
     if not found:
         raise ValueError("expected some of `depths`, `widths` and `clips`, got none")

@@ -16,7 +16,7 @@ from fastfreq.vocabulary import numbers, streams
 
 from . import _spectra
 from ._ensemble import Ensemble
-from ._samples import binary_targets, flat
+from ._samples import binary_targets, check_rows, flat
 from ._training import Fit, Records
 from .recipe import Recipe, check_seeds, filled, make_network
 from .trained import TrainedResult, details
@@ -115,7 +115,14 @@ class KernelLearning(TrainedResult, kind="kernel_learning"):
 
 
 def rbf_kernel(samples: FloatArray, *, width: float = 1.25) -> FloatArray:
-    """(n, n) exp(-|x - y|^2 / (2 width^2)) of samples (n, d)."""
+    """(n, n) exp(-|x - y|^2 / (2 width^2)) of samples (n, d).
+
+    Raises:
+        ValueError: samples of another shape, or that are not finite, or a width of 0 or below.
+    """
+    samples = check_rows(samples)
+    if not numbers.as_float("width", width) > 0:
+        raise ValueError(f"expected a `width` above 0, got {width}")
     squares = np.square(samples).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares - 2 * samples @ samples.T, 0)
     np.fill_diagonal(distances, 0)

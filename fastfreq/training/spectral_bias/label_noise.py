@@ -15,7 +15,7 @@ from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers
 
 from ._ensemble import Ensemble
-from ._samples import binary_targets, flat
+from ._samples import binary_targets, check_rows, flat
 from ._training import Fit, Records
 from .recipe import Recipe, check_seeds, filled, make_network
 from .trained import TrainedResult, details
@@ -108,9 +108,13 @@ class LabelNoise(TrainedResult, kind="label_noise"):
 def radial_wave(samples: FloatArray, frequency: float) -> FloatArray:
     """(n,) sin(2 pi k |x|) of samples (n, d).
 
+    Raises:
+        ValueError: samples of another shape, or that are not finite.
+
     Source: Rahaman et al. 2019, radial label noise.
     """
-    return np.sin(2 * np.pi * frequency * np.linalg.norm(samples, axis=1))
+    k = numbers.as_float("frequency", frequency)
+    return np.sin(2 * np.pi * k * np.linalg.norm(check_rows(samples), axis=1))
 
 
 @torch.inference_mode(False)  # whatever the caller is in: training needs gradients
@@ -148,11 +152,17 @@ def label_noise(
     Source: Rahaman et al. 2019, experiment with label noise on MNIST.
     """
     x, seeds = flat("images", images), check_seeds(seeds)
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise TypeError(f"expected `validation` as (images, labels), got {type(validation).__name__}")
+    if not callable(noise):
+        raise TypeError(f"expected `noise` as a function of samples and a frequency, got {type(noise).__name__}")
     held_out = flat("validation", validation[0])
     y, clean = binary_targets(labels, len(x)), binary_targets(validation[1], len(held_out), like=labels)
     if held_out.shape[1] != x.shape[1]:
         raise ValueError(f"expected validation images of {x.shape[1]} numbers each, got {held_out.shape[1]}")
     k = numbers.ascending("frequencies", frequencies, numbers.as_float)
+    if k[0] < 0:
+        raise ValueError(f"expected `frequencies` from 0, got {k[0]:g}")
     beta = numbers.as_float("amplitude", amplitude)
     recipe = filled(recipe, rate=1e-4, steps=5000, record_every=20)
     targets = np.stack([y + beta * _wave(noise, x, each) for each in k])
@@ -185,7 +195,7 @@ def label_noise(
 
 
 def _wave(noise: Noise, x: FloatArray, frequency: float) -> FloatArray:
-    values = np.asarray(noise(x.copy(), frequency), dtype=np.float64)
+    values = numbers.as_array("noise", noise(x.copy(), frequency))
     if values.shape != (len(x),) or not np.isfinite(values).all():
         raise ValueError(f"expected `noise` to give {len(x)} finite values, got shape {values.shape}")
     return values

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfreq.vocabulary import numbers
+
 FloatArray = NDArray[np.float64]
 Manifold = Callable[[FloatArray, float], Any]
 
@@ -15,8 +17,14 @@ Manifold = Callable[[FloatArray, float], Any]
 def petals(z: FloatArray, count: float) -> FloatArray:
     """(n, 2) points R (cos 2 pi z, sin 2 pi z), R = 1 + sin(2 pi L z) / 2: a flower of L petals, a circle for L = 0.
 
+    Raises:
+        ValueError: places that are no vector, or that are not finite.
+
     Source: Rahaman et al. 2019, experiments on manifolds.
     """
+    z, count = numbers.as_array("z", z), numbers.as_float("count", count)
+    if z.ndim != 1 or not np.isfinite(z).all():
+        raise ValueError(f"expected finite places `z` (n,), got shape {z.shape}")
     radius = 1 + np.sin(2 * np.pi * count * z) / 2
     return np.stack([radius * np.cos(2 * np.pi * z), radius * np.sin(2 * np.pi * z)], axis=1)
 

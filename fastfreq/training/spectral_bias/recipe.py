@@ -82,6 +82,10 @@ class Recipe:
                 raise TypeError(
                     f"expected `{name}` as a function that makes one for each seed, got a {kind.__name__} made already"
                 )
+        for name in ("network", "optimizer", "schedule"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise TypeError(f"expected `{name}` as a function that makes one, got {value!r:.40}")
         for name in ("steps", "record_every"):
             value = getattr(self, name)
             if value is not None and numbers.as_int(name, value) < 1:
@@ -121,9 +125,7 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ValueError: none, or one twice, or a negative one.
     """
-    if isinstance(seeds, (int, str)):
-        raise TypeError(f"expected `seeds` as a sequence such as (0, 1, 2), got {seeds!r:.40}")
-    found = tuple(checks.check_seed(seed) for seed in seeds)
+    found = tuple(checks.check_seed(seed) for seed in numbers.sequence("seeds", seeds))
     if not found or len(set(found)) < len(found):
         raise ValueError(f"expected at least one of `seeds`, each once, got {found}")
     return found

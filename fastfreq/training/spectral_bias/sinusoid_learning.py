@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfreq.results import codec, tables
 from fastfreq.results.folds import same, union
+from fastfreq.vocabulary import numbers
 
 from . import _spectra
 from ._ensemble import Ensemble
@@ -213,7 +214,7 @@ def make_target(
     """
     if target is None:
         try:
-            given = np.broadcast_to(np.asarray(amplitudes, dtype=np.float64), k.shape)
+            given = np.broadcast_to(numbers.as_array("amplitudes", amplitudes), k.shape)
         except ValueError:
             raise ValueError(f"expected {len(k)} `amplitudes` or one, got shape {np.shape(amplitudes)}") from None
         if not (np.isfinite(given).all() and (given > 0).all()):
