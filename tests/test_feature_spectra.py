@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -159,6 +161,42 @@ def test_other_layouts_of_tokens():
     assert ff.feature_spectra(no_patches, torch.rand(1, 3, *shape), layers=["tokens"])["tokens"].size == (6, 9)
     given = ff.feature_spectra(net, torch.rand(1, 3, *shape), layers=["tokens"], token_grid=(5, 11))
     assert given["tokens"].size == (5, 11) and given["tokens"].dropped == 0
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (24, 32)])
+def test_as_many_channels_as_rows_and_columns_are_told_from_them(shape):
+    """8 channels of 8 x 8, or of 6 x 8, last and first: one spectrum."""
+
+    class Turned(nn.Module):
+        def __init__(self, *axes):
+            super().__init__()
+            self.axes = axes
+
+        def forward(self, x):
+            return x.permute(self.axes).clone()
+
+    def chained(**parts):
+        return nn.Sequential(OrderedDict(**parts, pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten())).eval()
+
+    torch.manual_seed(0)
+    turned = {"maps": nn.Conv2d(3, 8, 4, 4), "last": Turned(0, 2, 3, 1)}
+    net = chained(**turned, norm=nn.LayerNorm(8), back=Turned(0, 3, 1, 2))
+    images = torch.rand(3, 3, *shape)
+    result = ff.feature_spectra(net, images, layers=["maps", "last", "norm", "back"])
+    assert {result[name].size for name in ("maps", "last", "norm", "back")} == {(shape[0] // 4, 8)}
+    for same, other in (("maps", "last"), ("norm", "back")):
+        np.testing.assert_allclose(result.radial(same).value, result.radial(other).value, atol=1e-4)
+    if shape == (32, 32):
+        fixed = chained(resized=nn.Upsample((32, 32)), **turned)
+        with pytest.raises(ValueError, match=r"layer 'last'.*\(8, 8, 8\).*could be either.*another aspect ratio"):
+            ff.feature_spectra(fixed, images, layers=["last"])
+
+
+def test_maps_that_are_not_padded_keep_their_channels_first():
+    """32 channels of 32 x 26: as channels last they would have the aspect ratio of the image."""
+    net = Chain(maps=nn.Sequential(nn.Conv2d(3, 32, (1, 7)), nn.ReLU())).eval()
+    result = ff.feature_spectra(net, torch.rand(1, 3, 32, 32), layers=["maps"])
+    assert result["maps"].size == (32, 26) and result["maps"].channels == 32
 
 
 def test_maps_that_are_zero_count_as_flat_or_not_at_all():

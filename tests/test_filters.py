@@ -97,6 +97,35 @@ def test_a_first_layer_has_its_weights_and_half_weights_do(make_net):
     assert np.isnan(found["stem"].gabors.frequency).all() and "too small" in found.headline()
 
 
+def test_a_layer_that_runs_again_has_the_filters_of_each_use():
+    """The second use sees through the first: the full correlation of both, which SciPy writes out."""
+    from scipy.signal import correlate2d
+
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+
+        def forward(self, x):
+            return torch.relu(self.conv(torch.relu(self.conv(x)))).mean(dim=(2, 3))
+
+    torch.manual_seed(3)
+    net = Again()
+    weight = net.conv.weight[0, 0].detach().double().numpy()
+    for words in ({}, {"layers": ["conv"]}):
+        found = ff.filters(net, input_size=(1, 21, 24), wavelets=(), **words)
+        assert list(found.layers) == ["conv", "conv (use 2)"] == list(found.execution)
+        np.testing.assert_allclose(found["conv"].filters[0, 0], weight, rtol=0, atol=1e-14)
+        twice = correlate2d(weight, weight[::-1, ::-1])
+        np.testing.assert_allclose(found["conv (use 2)"].filters[0, 0], twice, rtol=0, atol=1e-12)
+        assert found["conv"].ignored == () and found["conv (use 2)"].ignored == ("1 x relu",)
+    assert list(ff.filters(net, input_size=(1, 21, 24), layers=["conv (use 2)"]).layers) == ["conv (use 2)"]
+    small = ff.filters(net, input_size=(1, 21, 24), layers=["conv"], largest=4)
+    assert list(small.layers) == ["conv"] and small.skipped[0][0] == "conv (use 2)"
+    with pytest.raises(ValueError, match=r"layer 'conv \(use 2\)': sees 5 x 5 pixels, more than"):
+        ff.filters(net, input_size=(1, 21, 24), layers=["conv (use 2)"], largest=4)
+
+
 class Gated(nn.Module):
     """What follows the first layer is refused for another reason each."""
 

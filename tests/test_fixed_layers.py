@@ -76,6 +76,20 @@ def test_a_relative_threshold_takes_no_notice_of_contrast():
     assert stem.codes(torch.zeros(1, 1, 8, 8)).count_nonzero() == 0
 
 
+@pytest.mark.parametrize("exponent", [-44, -38, -25, -10, 0, 15, 25, 38])
+def test_relative_thresholds_neither_underflow_nor_overflow(exponent):
+    """Squares of single precision do below 1e-19 and above 1e19; what is kept is what float64 keeps."""
+    codes = (
+        torch.randn(2, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 10.0**exponent
+    ).float()
+    threshold = Threshold("soft", tau=0.5, mode="relative")
+    rms = codes.double().square().mean(dim=1, keepdim=True).sqrt()
+    smallest = float(torch.finfo(torch.float32).smallest_normal * torch.finfo(torch.float32).eps)
+    torch.testing.assert_close(threshold.of(codes).double(), 0.5 * rms, rtol=1e-6, atol=smallest)
+    expected = torch.relu(codes.double().abs() - 0.5 * rms)
+    torch.testing.assert_close(threshold(codes).double(), expected, rtol=1e-5, atol=2 * smallest)
+
+
 @pytest.mark.parametrize("kind", ["wavelet", "curvelet"])
 @pytest.mark.parametrize("mode", ["relative", "learned", "fixed"])
 @pytest.mark.parametrize("signed", [False, True])

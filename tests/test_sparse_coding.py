@@ -165,6 +165,32 @@ def test_codes_are_those_of_activations_that_take_a_convolutions_own_output():
     assert whole.layers["first"].coherence == pytest.approx(first.coherence, abs=1e-7)
 
 
+def test_a_layer_that_runs_again_has_the_codes_of_each_use():
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.added = nn.Conv2d(3, 3, 3, padding=1), False
+
+        def forward(self, x):
+            first = self.conv(x) + x if self.added else self.conv(x)
+            return F.relu(self.conv(F.relu(first))).mean(dim=(2, 3))
+
+    torch.manual_seed(0)
+    net, x = Again().eval(), torch.randn(5, 3, 9, 8)
+    found = ff.sparse_coding(net, x, batch_size=2)
+    assert list(found.layers) == ["conv", "conv (use 2)"]
+    net.added = True
+    other = ff.sparse_coding(net, x).layers
+    assert "added to another" in other["conv"].reason and other["conv (use 2)"].activation == "relu"
+    with torch.no_grad():
+        first = F.relu(net.conv(x))
+        second = F.relu(net.conv(first))
+    for name, code in (("conv", first), ("conv (use 2)", second)):
+        np.testing.assert_allclose(found.layers[name].density, (code > 0).double().mean(dim=(1, 2, 3)))
+        np.testing.assert_array_equal(found.layers[name].stripes, stripe_counts(code, (3, 3)).amax(dim=(1, 2, 3)))
+    assert found.layers["conv"].coherence == found.layers["conv (use 2)"].coherence
+
+
 def test_a_code_that_is_sparse_enough_is_told(tmp_path):
     """Orthogonal filters and one bright pixel: one non-zero, and the bound is infinite."""
     net = nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), nn.ReLU(), nn.Flatten())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-__all__ = ["blocks", "checked"]
+__all__ = ["blocks", "checked", "of_use"]
 
 
 def checked(layers: Sequence[str]) -> tuple[str, ...]:
@@ -41,3 +41,8 @@ def blocks(net: nn.Module) -> tuple[str, ...]:
     if not found:
         raise ValueError("expected a model with blocks or convolutions, found neither; name the `layers`")
     return tuple(found)
+
+
+def of_use(name: str, count: int) -> str:
+    """The name of a layer's first, second ... use in one pass: its own, then with the number."""
+    return name if count == 1 else f"{name} (use {count})"

@@ -11,29 +11,22 @@ _MERGES = 5  # halvings of the grid in a hierarchical transformer
 
 
 def as_maps(
-    name: str, output: Tensor, shape: tuple[int, int], *, grids: Sequence[tuple[int, int]] = ()
+    name: str, output: Tensor, shape: tuple[int, int], *, last: bool, grids: Sequence[tuple[int, int]] = ()
 ) -> tuple[Tensor, int]:
     """(maps (n, c, rows, columns), tokens dropped) of a layer's output.
-
-    4-D outputs are (n, c, h, w), or (n, h, w, c) where only that has the image's aspect ratio.
 
     Args:
         name: of the layer.
         output: (n, c, h, w), (n, h, w, c) or tokens (n, t, c).
         shape: (h, w) of the image.
+        last: whether an output with four axes is (n, h, w, c), see `map_layouts.channels_last`.
         grids: (rows, columns) that tokens may have, the first that fits is taken; none for the image's aspect ratio.
 
     Raises:
         ValueError: something else, or tokens that fit no grid.
     """
-    h, w = shape
     if output.ndim == 4:
-        _, a, b, c = output.shape
-
-        def fits(rows: int, columns: int) -> bool:  # the image's aspect ratio to within a pixel
-            return abs(rows * w - columns * h) <= max(h, w)
-
-        return (output.permute(0, 3, 1, 2) if fits(a, b) and not fits(b, c) else output), 0
+        return (output.permute(0, 3, 1, 2) if last else output), 0
     if output.ndim != 3:
         raise ValueError(
             f"expected layer {name!r} to return maps (n, c, h, w) or tokens (n, t, c), got {tuple(output.shape)}; "

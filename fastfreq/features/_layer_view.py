@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastfreq.engine import maps
 from fastfreq.engine.copies import as_written
+from fastfreq.engine.map_layouts import channels_last
 from fastfreq.engine.network import Network
 
 
@@ -29,7 +30,8 @@ class LayerView:
 
         Raises:
             KeyError: there is none of this name.
-            ValueError: it runs not once in a forward pass, or the network takes no such images.
+            ValueError: it runs not once in a forward pass, the network takes no such images, or which axis holds the
+                layer's channels is not known.
             TypeError: it returns no tensor.
         """
         if not isinstance(layer, str):
@@ -39,7 +41,7 @@ class LayerView:
         self._grids = maps.patch_grids(network.net, shape[1:])
         grey = torch.full((1, *shape), 0.5, device=network.device)
         self.sample = self._whole(grey)
-        self._channels_last = self._last(grey)
+        self._channels_last = layer in channels_last(network, [layer], shape)
 
     def _whole(self, pixels: Tensor) -> Tensor:
         """One whole pass, which tells whether the layer runs once."""
@@ -74,26 +76,6 @@ class LayerView:
             )
         return value
 
-    def _last(self, grey: Tensor) -> bool:
-        """Whether a 4-D output is (n, h, w, c): by its aspect ratio, unless an image of twice the size says otherwise.
-
-        Maps that are not padded have the ratio of an image to within some pixels only; as many channels as rows and
-        columns have none.
-        """
-        sample = self.sample
-        if sample.ndim != 4 or isinstance(self._module, nn.Conv2d | nn.BatchNorm2d):
-            return False
-        taken = maps.as_maps(self.name, sample, self._shape[1:])[0]
-        first = taken.shape == sample.shape and taken.stride() == sample.stride()
-        if first and len({*sample.shape[1:]}) > 1:
-            return False
-        try:
-            with torch.no_grad():
-                twice = self(grey.repeat(1, 1, 2, 2))
-        except (RuntimeError, ValueError, AssertionError):  # images of one size only
-            return not first
-        return twice.ndim != 4 or twice.shape[3] == sample.shape[3]
-
     def __call__(self, pixels: Tensor) -> Tensor:
         """(n, ...) of the layer, with a graph where pixels have one."""
         found: list[Any] = []
@@ -123,6 +105,4 @@ class LayerView:
         """(n, units, rows, columns) of the layer's output; rows without places are maps of one place."""
         if output.ndim == 2:
             return output[:, :, None, None]
-        if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if self._channels_last else output
-        return maps.as_maps(self.name, output, self._shape[1:], grids=self._grids)[0]
+        return maps.as_maps(self.name, output, self._shape[1:], last=self._channels_last, grids=self._grids)[0]

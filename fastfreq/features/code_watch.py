@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from fastfreq.engine import layer_names
 
 from .coherence import Pair, mutual_coherence, pair, shift_steps, stripe_counts
 from .layer_code import LayerCode
@@ -65,7 +68,8 @@ class _Dictionary:
 class CodeWatch(TorchFunctionMode):
     """A mode under which a network runs, batch by batch.
 
-    A tensor is known by its identity and its version: what was changed in place is no longer a layer's output.
+    A tensor is known by its identity and its version: what was changed in place is no longer a layer's output. Each use
+    of a layer in a pass has codes of its own.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -89,18 +93,19 @@ class CodeWatch(TorchFunctionMode):
 
     def _forget(self) -> None:
         self._made: dict[int, tuple[Tensor, int, str]] = {}
-        self._called: set[str] = set()
+        self._uses: Counter[str] = Counter()
         self._coded: set[str] = set()
 
     # ---------------------------------------------------------------- what happens in the pass
     def _enters(self, module: Any, _args: Any) -> None:
-        self._inside.append(self._names[module])
+        name = self._names[module]
+        self._uses[name] += 1
+        self._inside.append(layer_names.of_use(name, self._uses[name]))
 
     def _leaves(self, module: Any, _args: Any, output: Any) -> None:
         name = self._inside.pop()
-        if name not in self._called and isinstance(output, Tensor) and output.ndim == 4:
+        if isinstance(output, Tensor) and output.ndim == 4:
             self._tag(output, name)
-        self._called.add(name)
 
     def _tag(self, tensor: Tensor, name: str) -> None:
         self._made[id(tensor)] = (tensor, tensor._version, name)

@@ -32,9 +32,9 @@ class Filters(Result, kind="filters"):
         units: most of each layer.
         largest: side of the largest filters.
         wavelets: that filters were compared with.
-        layers: by name, in order of execution.
+        layers: by name, in order of execution; one that runs again in a pass also as "name (use 2)" and so on.
         skipped: (name, reason) of what was left out.
-        execution: names of all layers in order of execution.
+        execution: names of all layers in order of execution, of each use.
     """
 
     model: str = same()
@@ -139,12 +139,13 @@ def filters(
 
     The composition is the gradient of the copy's output at one place, in float64, where the copy runs without what is
     left out. It is checked to be linear, to be the same filter at the next place, and to see no padding; layers
-    that fail are skipped with the reason, such as those behind a gate, a softmax or a norm over one image.
+    that fail are skipped with the reason, such as those behind a gate, a softmax or a norm over one image. A layer that
+    runs again has the filters of each use, whose compositions differ: "conv", "conv (use 2)".
 
     Args:
         model: it is not changed.
         input_size: (c, h, w) of the images that it takes.
-        layers: names of the convolutions to do; None for all.
+        layers: names of the convolutions to do, each in all its uses, or of single further uses; None for all.
         units: most of each layer, at even distances.
         largest: side of the largest filters in pixels; layers that see more are skipped.
         wavelets: names of orthogonal wavelets of PyWavelets to compare with; None for haar, db2, db4, sym4 and coif1
@@ -182,7 +183,7 @@ def filters(
             try:
                 composed = compositions.of(name, units)
             except ValueError as error:
-                if layers is not None:
+                if layers is not None and name in layers:
                     raise ValueError(f"layer {name!r}: {error}") from error
                 skipped.append((name, str(error)))
             else:
@@ -216,4 +217,5 @@ def _chosen(compositions: Compositions, layers: Sequence[str] | None) -> tuple[s
                 f"expected `layers` among the {len(compositions.names)} convolutions of the model, got {name!r}; "
                 f"did you mean {checks.near_names(name, compositions.names)}?"
             )
-    return tuple(name for name in compositions.names if name in layers)
+    wanted = {use for name in layers for use in (name, *compositions.uses(name))}
+    return tuple(name for name in compositions.names if name in wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from fastfreq.engine import layer_names
 from fastfreq.engine.contexts import undisturbed
 from fastfreq.engine.copies import as_written, private_copy
 from fastfreq.engine.model_checks import check_inputs
@@ -162,7 +164,7 @@ class _Seen:
 
 
 class Compositions:
-    """Filters of the layers of a copy of a model, made of its linear parts.
+    """Filters of the layers of a copy of a model, made of its linear parts; of each use where one runs again.
 
     Args:
         model: it is not changed.
@@ -195,7 +197,7 @@ class Compositions:
         for size in dict.fromkeys((small, full)):
             self._said, self.input_size = " x ".join(map(str, size[1:])), size
             self._leaf, self._seen, error = self._pass(LinearParts(), torch.zeros(1, *size))
-            if error is None or len(self._seen) == len(self._layers):
+            if error is None or self._seen.keys() == set(self._layers.values()):  # each, and none again behind it
                 break
         if not self._seen:
             raise ValueError(
@@ -237,11 +239,13 @@ class Compositions:
 
     def _pass(self, mode: LinearParts, image: Tensor) -> tuple[Tensor, dict[str, _Seen], Exception | None]:
         seen: dict[str, _Seen] = {}
+        uses: Counter[str] = Counter()
 
         def see(module: Any, _inputs: Any, y: Any) -> None:
-            name = self._layers[module]
-            if name in seen or not isinstance(y, Tensor) or y.ndim != 4:
+            if not isinstance(y, Tensor) or y.ndim != 4:
                 return
+            uses[self._layers[module]] += 1
+            name = layer_names.of_use(self._layers[module], uses[self._layers[module]])
             i, j = y.shape[2] // 2, y.shape[3] // 2
             before = y[0, :, i - 1, j - 1].clone() if min(i, j) else None
             seen[name] = _Seen(y[0, :, i, j].clone(), before, list(mode.left_out))
@@ -265,8 +269,13 @@ class Compositions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Layers in order of execution."""
+        """Layers in order of execution, further uses of one by `layer_names.of_use`."""
         return tuple(self._seen)
+
+    def uses(self, name: str) -> tuple[str, ...]:
+        """The names of all uses of a layer."""
+        every = (layer_names.of_use(name, count) for count in range(1, len(self._seen) + 1))
+        return tuple(itertools.takewhile(self._seen.__contains__, every))
 
     @property
     def unreached(self) -> Iterator[tuple[str, str]]:

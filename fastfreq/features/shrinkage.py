@@ -68,11 +68,13 @@ class Threshold(nn.Module):
             return nn.functional.softplus(self.raw).to(codes.device)
         if self.mode == "relative":
             magnitude = codes.abs()
-            exact = magnitude if magnitude.dtype == torch.float64 else magnitude.float()  # squares of halves overflow
-            mean = (
-                exact.square().flatten(1).mean(dim=1).clamp_min(torch.finfo(exact.dtype).tiny)
-            )  # sqrt has no slope at 0
-            return (self.tau * mean.sqrt()).to(magnitude.dtype).reshape(-1, *[1] * (codes.ndim - 1))
+            exact = magnitude.flatten(1).to(torch.promote_types(magnitude.dtype, torch.float32))
+            # squares of numbers below 1e-19 or above 1e19 are none of float32's: of shares of the largest they are
+            largest = exact.detach().amax(dim=1, keepdim=True) if exact.shape[1] else exact.new_ones(len(exact), 1)
+            largest = torch.where(largest == 0, 1, largest)  # not `> 0`: NaN is no small number
+            mean = (exact / largest).square().mean(dim=1, keepdim=True)
+            root = largest * mean.clamp_min(torch.finfo(exact.dtype).tiny).sqrt()  # which has no slope at 0
+            return (self.tau * root).to(magnitude.dtype).reshape(-1, *[1] * (codes.ndim - 1))
         return self.tau
 
     def forward(self, codes: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class SparseCoding(Result, kind="sparse_coding"):
         model: class of the model.
         input_size: (c, h, w) of the images.
         images: how many.
-        layers: by name, in order of execution.
+        layers: by name, in order of execution; one that runs again in a pass also as "name (use 2)" and so on.
         skipped: (name, reason) of convolutions that were left out.
     """
 
@@ -96,7 +96,8 @@ def sparse_coding(model: nn.Module, images: Tensor, *, batch_size: int = 32) -> 
     dictionary D, activations a code G with x = D G. Their guarantees need at most (1 + 1 / mu) / 2 non-zeros in any
     stripe: all atoms that meet those of one place. Trained networks nearly always miss it by far; the rows say by how
     much. mu is exact, over all pairs of filters at all places. A code counts where the activation takes the
-    convolution's own output, a batch norm between allowed; an output that is added to another first has none.
+    convolution's own output, a batch norm between allowed; an output that is added to another first has none. A layer
+    that runs again in a pass has the codes of each use: "conv", "conv (use 2)".
 
     Args:
         model: in evaluation mode. It is not changed.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fastfreq.engine import layer_names, maps
 from fastfreq.engine.images import Chunk
 from fastfreq.engine.layer_rows import check_rows
+from fastfreq.engine.map_layouts import channels_last
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.model_checks import check_eval
@@ -45,7 +46,8 @@ def feature_spectra(
     Tokens (n, t, c) of a transformer are laid out on their grid: that of the patch embedding (the first convolution,
     where its kernel equals its stride), halved for merged stages, or without one a grid with the image's aspect ratio.
     Tokens in excess, at most 16, stand before the grid (class token, registers) and are dropped. 4-D outputs are
-    (n, c, h, w), or (n, h, w, c) where only that has the image's aspect ratio.
+    (n, c, h, w), or (n, h, w, c) by the kind of layer, the image's aspect ratio, or where as many channels as rows and
+    columns have that, too, a grey image of twice the size.
 
     Args:
         model: as for `heatmap`.
@@ -64,8 +66,9 @@ def feature_spectra(
         FeatureSpectra: `.radial(name)`, `.high_frequency()`, `.plot()`.
 
     Raises:
-        ValueError: a bad argument, an output that is no map and whose tokens fit no grid, or a layer that runs more
-            than once, not at all, or on other images than those of the batch.
+        ValueError: a bad argument, an output that is no map and whose tokens fit no grid, maps of which it is not known
+            which axis holds channels, or a layer that runs more than once, not at all, or on other images than those
+            of the batch.
         KeyError: a layer that the model does not have.
         TypeError: a layer that does not return a tensor.
         FloatingPointError: features that are NaN or infinite.
@@ -117,7 +120,8 @@ class _FeatureMeasurement(Measurement):
         network, shape = session.network, session.shape[1:]
         check_rows(network, self.watched, session.shape)
         grids = maps.patch_grids(network.net, shape) if self._token_grid is None else [self._token_grid]
-        self._reader = _Reader(shape, grids, self._skip_dead, session.device)
+        last = channels_last(network, self.watched, session.shape)
+        self._reader = _Reader(shape, grids, last, self._skip_dead, session.device)
         for name in self.watched:
             self._hooks.append(network.module(name).register_forward_hook(self._reader.hook(name)))
 
@@ -164,9 +168,14 @@ class _Reader:
     """Profiles of every layer in one forward pass."""
 
     def __init__(
-        self, shape: tuple[int, int], grids: list[tuple[int, int]], skip_dead: bool, device: torch.device
+        self,
+        shape: tuple[int, int],
+        grids: list[tuple[int, int]],
+        last: frozenset[str],
+        skip_dead: bool,
+        device: torch.device,
     ) -> None:
-        self._shape, self._skip_dead, self._device, self._grids = shape, skip_dead, device, grids
+        self._shape, self._skip_dead, self._device, self._grids, self._last = shape, skip_dead, device, grids, last
         self._rings: dict[tuple[int, int], _Rings] = {}
         self._seen: dict[str, tuple[Facts, Tensor]] = {}
         self._images = 0  # in the pass that is read; 0 while a network is only timed or checked
@@ -206,7 +215,7 @@ class _Reader:
             raise ValueError(
                 f"expected layer {name!r} to run once in a forward pass, it runs again; leave it out of `layers`"
             )
-        laid_out, dropped = maps.as_maps(name, output, self._shape, grids=self._grids)
+        laid_out, dropped = maps.as_maps(name, output, self._shape, last=name in self._last, grids=self._grids)
         n, channels, rows, columns = laid_out.shape
         if n != self._images:
             raise ValueError(
