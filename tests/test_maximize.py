@@ -171,7 +171,7 @@ def test_activations_are_those_of_the_images_found():
         x = torch.from_numpy(found.images)
         with torch.no_grad():
             maps = F.relu(net.conv((x - model.mean[:, None, None]) / model.std[:, None, None]))
-            rolled = [torch.roll(x, s, d) for d in (2, 3) for s in (4, -4)]
+            rolled = [torch.roll(x, s, d) for d in (2, 3) for s in (-4, 4)]
             shifted = torch.stack(
                 [F.relu(net.conv((r - model.mean[:, None, None]) / model.std[:, None, None])) for r in rolled]
             )
@@ -181,8 +181,27 @@ def test_activations_are_those_of_the_images_found():
             return mine.mean(dim=(-3, -2)) if objective == "channel" else mine[..., 3, 4, :]
 
         np.testing.assert_allclose(found.activations, of(maps), rtol=1e-5)
-        np.testing.assert_allclose([found[u].shifted for u in range(4)], of(shifted).amin(0), rtol=1e-4, atol=1e-6)
+        if objective == "center":  # 4 pixels are 1.8 places: the larger of the two around them
+            mine = torch.diagonal(shifted, dim1=-4, dim2=-3)
+            each = [mine[0, 1:3, 4], mine[1, 4:6, 4], mine[2, 3, 2:4], mine[3, 3, 5:7]]
+            least = torch.stack([pair.amax(dim=0) for pair in each]).amin(0)
+        else:
+            least = of(shifted).amin(0)
+        np.testing.assert_allclose([found[u].shifted for u in range(4)], least, rtol=1e-4, atol=1e-6)
         assert (found.activations > [found[u].start for u in range(4)]).all()
+
+
+def test_a_central_unit_is_looked_for_where_its_pattern_has_gone():
+    """By a shift of whole places nothing changes in a network without borders; the place itself sees other pixels."""
+    net = nn.Sequential(nn.Conv2d(3, 5, 6, stride=4, padding=3, padding_mode="circular"), nn.ReLU()).eval()
+    with torch.no_grad():
+        net[0].weight.copy_(filters(5, 3, 6, 6))
+    search = ImageSearch(steps=10, **STILL)
+    found = ff.maximize(net, "1", input_size=(3, 24, 32), objective="center", search=search)
+    np.testing.assert_allclose([found[u].shifted for u in range(5)], found.activations, rtol=1e-4)
+    with torch.no_grad():
+        stayed = net(torch.roll(torch.from_numpy(found.images), 4, 2))[range(5), range(5), 3, 4].numpy()
+    assert np.median(stayed / found.activations) < 0.5
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 7), (5, 6, 13)])
@@ -295,7 +314,7 @@ def test_what_is_wrong_is_refused():
         ff.maximize(net, "layer2", objective="middle", **call)
     with pytest.raises(ValueError, match="of images of|that takes images of"):
         ff.maximize(net, "layer2", input_size=(1, 9, 9))
-    with pytest.raises(ValueError, match="at least 2 x 2, got"):
+    with pytest.raises(ValueError, match=r"as \(c, h, w\), got \(3, 9\)"):
         ff.maximize(net, "layer2", input_size=(3, 9))  # pyright: ignore[reportArgumentType]
     for layer, times in (("part", 2), ("unused", 0)):
         with pytest.raises(ValueError, match=f"it runs {times} times"):

@@ -54,3 +54,25 @@ def test_script_writes_numbers_and_figures(name, words, tmp_path, monkeypatch, c
     assert text["images"] == 6 and len(list((tmp_path / "out").glob("*.png"))) == (4 if name == "maximisation" else 2)
     if name == "maximisation":
         assert text["all, channel"]["units"] == 6 and text["cost"][0]["ratio"] > 0
+
+
+def test_colours_of_photographs_are_those_that_are_searched_for(tmp_path, monkeypatch):
+    """The script on images whose covariance NumPy gives; and its committed figures are the constant's."""
+    image = pytest.importorskip("PIL.Image")
+    from fastfreq.features.image_search import NATURAL_COLOURS
+
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    script = importlib.import_module("natural_colours")
+    rng, blocks = np.random.default_rng(0), []
+    for i, (h, w) in enumerate([(8, 12), (20, 4)]):
+        pixels = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        blocks.append(pixels.reshape(h // 4, 4, w // 4, 4, 3).mean(axis=(1, 3)).reshape(-1, 3) / 255)
+    monkeypatch.setattr(sys, "argv", ["script", "--images", str(tmp_path), "--out", str(tmp_path)])
+    script.main()
+    found = json.loads((tmp_path / "natural_colours.json").read_text())
+    weights = np.concatenate([np.full(len(b), 1 / len(b)) for b in blocks])
+    expected = np.cov(np.concatenate(blocks).T, aweights=weights, bias=True)
+    np.testing.assert_allclose(found["covariance"], expected, atol=2e-3)  # Pillow rounds means to eight bits
+    committed = json.loads((SCRIPTS / "results" / "natural_colours.json").read_text())
+    assert committed["covariance"] == [list(row) for row in NATURAL_COLOURS] and committed["images"] == 1000

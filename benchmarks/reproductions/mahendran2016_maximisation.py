@@ -6,9 +6,10 @@
 
 For 16 sampled units of each layer: does the image that was made raise the unit above the best of all photographs, also
 after a shift of 4 pixels? "channel" compares means over all places. "center" compares the unit at the central place of
-the made image with its largest value at any place of any photograph. Scaled to two shared cores: 128 x 128 pixels in
-place of 224 x 224, 64 steps in place of about 300. The cost of a step is compared with the bare forward and backward
-pass of the same batch up to the same layer, in CPU seconds, interleaved.
+the made image with its largest value at any place of any photograph; after a shift, the unit where the pattern has come
+to (of the two places around it), and beside it the one that stays and sees other pixels. Scaled to two shared cores:
+128 x 128 pixels in place of 224 x 224, 64 steps in place of about 300. The cost of a step is compared with the bare
+forward and backward pass of the same batch up to the same layer, in CPU seconds, interleaved.
 """
 
 from __future__ import annotations
@@ -58,17 +59,33 @@ def best_of_images(model: nn.Module, layers: list[str], data: ff.data.ImageData)
     return best, shares
 
 
-def figures(found: UnitImages, best: Tensor) -> dict[str, object]:
+def stayed(model: nn.Module, found: UnitImages) -> np.ndarray:
+    """(units,) the least activation of the unit at the central place, the image shifted by 4 pixels each way."""
+    kept: list[Tensor] = []
+    hook = model.get_submodule(f"net.{found.layer}").register_forward_hook(lambda *each: kept.append(each[2]))
+    with torch.inference_mode():
+        for way in ((-4, 0), (4, 0), (0, -4), (0, 4)):
+            model(torch.roll(torch.from_numpy(found.images), way, dims=(2, 3)))
+    hook.remove()
+    places = [maps[range(len(maps)), sorted(found.units), maps.shape[2] // 2, maps.shape[3] // 2] for maps in kept]
+    return torch.stack(places).amin(dim=0).double().numpy()
+
+
+def figures(found: UnitImages, best: Tensor, model: nn.Module) -> dict[str, object]:
     """How many of the units are raised above the best photograph."""
     units = sorted(found.units)
     wanted = best[units].double().numpy()
     shifted = np.array([found[unit].shifted for unit in units])
     positive = wanted > 0  # before a rectifier the mean of every photograph may be below 0
+    here = {}
+    if found.objective == "center":
+        here = {"above at the same place after that shift": int((stayed(model, found) > wanted).sum())}
     ratio = found.activations[positive] / wanted[positive]
     return {
         "units": units,
         "above": int((found.activations > wanted).sum()),
         "above after a shift of 4 pixels": int(((shifted > wanted) & (found.activations > wanted)).sum()),
+        **here,
         "median ratio to the best photograph": round(float(np.median(ratio)), 3) if len(ratio) else None,
         "dead": found.dead,
         "median share of high frequencies": round(
@@ -169,14 +186,13 @@ def main() -> None:
             model, layer, units, input_size=(3, options.side, options.side), objective=objective, search=search,
             seed=options.seed, progress=True,
         )  # fmt: skip
-        text[f"{layer}, {objective}"] = figures(found, best[layer][objective])
+        text[f"{layer}, {objective}"] = figures(found, best[layer][objective], model)
         print(layer, objective, text[f"{layer}, {objective}"], flush=True)
         plots.save_png(found.plot(), options.out / f"{layer}_{objective}.png")
         store.write_text(path, json.dumps(text, indent=2) + "\n")
     for objective in options.objectives:
         every = [text[f"{layer}, {objective}"] for layer in options.layers]
-        names = ("above", "above after a shift of 4 pixels")
-        total = {name: sum(mine[name] for mine in every) for name in names}
+        total = {name: sum(mine[name] for mine in every) for name in every[0] if name.startswith("above")}
         text[f"all, {objective}"] = {"units": sum(len(mine["units"]) for mine in every), **total}
     timed = [(layer, side, rows) for layer in options.timed for side, rows in COSTS]
     if timed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -16,8 +16,9 @@ def checked(layers: Sequence[str]) -> tuple[str, ...]:
         TypeError: something else than names.
         ValueError: a name twice.
     """
-    if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
-        raise TypeError(f"expected `layers` as a list of names, got {layers!r}")
+    some = isinstance(layers, Iterable) and not isinstance(layers, (str, bytes))
+    if not some or not all(isinstance(name, str) for name in layers):
+        raise TypeError(f"expected `layers` as a list of names, got {layers!r:.60}")
     if len(set(layers)) != len(layers):
         raise ValueError(f"expected `layers` each once, got {list(layers)}")
     return tuple(layers)

@@ -107,4 +107,21 @@ class Run:
     @property
     def torch_device(self) -> torch.device | None:
         """`device` as torch knows it."""
-        return None if self.device is None else torch.device(self.device)
+        return device_of(self.device)
+
+
+def device_of(device: torch.device | str | None) -> torch.device | None:
+    """As torch knows it.
+
+    Raises:
+        TypeError: no device.
+        ValueError: a name that torch does not know.
+    """
+    if device is None or isinstance(device, torch.device):
+        return device
+    if not isinstance(device, str):
+        raise TypeError(f"expected `device` such as 'cpu' or 'cuda:0', or a torch.device, got {device!r:.60}")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"expected `device` such as 'cpu' or 'cuda:0', got {device!r}: torch knows none") from error

@@ -23,6 +23,7 @@ class LayerView:
     Attributes:
         name: of the layer.
         sample: its output for one grey image, (1, ...).
+        image: (h, w) of the images.
     """
 
     def __init__(self, network: Network, layer: str, shape: tuple[int, int, int]) -> None:
@@ -36,7 +37,7 @@ class LayerView:
         """
         if not isinstance(layer, str):
             raise TypeError(f"expected `layer` as one name, got {layer!r}")
-        self._network, self.name, self._shape = network, layer, shape
+        self._network, self.name, self._shape, self.image = network, layer, shape, shape[1:]
         self._module = network.module(layer)
         self._grids = maps.patch_grids(network.net, shape[1:])
         grey = torch.full((1, *shape), 0.5, device=network.device)

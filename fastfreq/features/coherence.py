@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastfreq.vocabulary.checks import check_finite_weight
+from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary.checks import check_finite_weight, check_tensor
 
 Pair = tuple[int, int]
 
@@ -32,10 +33,15 @@ def mutual_coherence(
         mu in [0, 1], 0 where no two atoms meet; and how many filters are zero, which are left out.
 
     Raises:
-        ValueError: a weight of another shape, or with NaN or infinity.
+        ValueError: a weight of another shape, or with NaN or infinity; a stride, dilation or number of groups below 1.
+        TypeError: a weight that is no real tensor, or others than integers.
 
     Source: Papyan, Sulam, Elad 2017, "Working locally thinking globally", for the definition over all shifts.
     """
+    check_tensor("weight", weight, "(m, c / groups, kh, kw)")
+    if weight.is_complex():
+        raise TypeError(f"expected a real `weight`, got {weight.dtype}; real and imaginary parts are two channels")
+    groups, stride, dilation = numbers.as_int("groups", groups), _steps("stride", stride), _steps("dilation", dilation)
     if weight.ndim != 4 or groups < 1 or len(weight) % groups or not weight.numel():
         raise ValueError(
             f"expected `weight` (m, c / groups, kh, kw), m a multiple of {groups}, got {tuple(weight.shape)}"
@@ -61,6 +67,15 @@ def mutual_coherence(
                     products.diagonal(dim1=1, dim2=2).zero_()
                 largest = max(largest, float(products.max()))
     return min(largest, 1.0), zero
+
+
+def _steps(name: str, value: int | Pair) -> Pair:
+    """One for each axis, from 1."""
+    several = not isinstance(value, int) and getattr(value, "ndim", 1) != 0
+    rows, columns = numbers.as_ints(name, value if several else (value, value), of="one integer or (rows, columns)")
+    if min(rows, columns) < 1:
+        raise ValueError(f"expected `{name}` from 1, got {value!r}")
+    return rows, columns
 
 
 def shift_steps(stride: int | Pair, dilation: int | Pair) -> Pair:

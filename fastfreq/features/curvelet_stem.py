@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary import checks, numbers
 
 from .fixed_layer import FixedLayer, as_images, like
 from .frames import curvelet_scales, library
@@ -48,7 +48,7 @@ class CurveletStem(FixedLayer):
     """What `curvelet_stem` makes."""
 
     def __init__(self, size: tuple[int, int], threshold: Threshold | None) -> None:
-        h, w = (numbers.as_int("size", side) for side in size)
+        h, w = numbers.as_ints("size", size, of="(h, w)")
         if min(h, w) < 32:
             raise ValueError(f"expected sides of at least 32 for curvelets, got {(h, w)}; enlarge the images")
         said = described(threshold)
@@ -87,8 +87,12 @@ class CurveletStem(FixedLayer):
 
         Raises:
             ValueError: codes of another length, or without a phase.
+            TypeError: no tensor of floats.
         """
-        if codes.ndim != 2 or codes.shape[1] % (2 * self._length):
+        checks.check_tensor("codes", codes, "(n, k)")
+        if not codes.is_floating_point():
+            raise TypeError(f"expected `codes` of a float type, as the stem gives them, got {codes.dtype}")
+        if codes.ndim != 2 or not codes.shape[1] or codes.shape[1] % (2 * self._length):
             raise ValueError(
                 f"expected codes (n, k) with real and imaginary parts, k a multiple of {2 * self._length}, got "
                 f"{tuple(codes.shape)}; take no threshold, or a signed one"

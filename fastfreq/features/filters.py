@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from fastfreq.engine import layer_names
 from fastfreq.engine.network import fingerprint, network_name
 from fastfreq.results.folds import same, text, union
 from fastfreq.results.result import Result
@@ -18,7 +19,7 @@ from fastfreq.vocabulary import checks, numbers
 
 from .layer_filters import LayerFilters, described
 from .linear_parts import Compositions
-from .nearest_wavelet import nearest_wavelets, usual
+from .nearest_wavelet import nearest_wavelets, usual, wavelet_names
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -158,20 +159,22 @@ def filters(
     Raises:
         ValueError: a bad argument, a model that does not run on such images, an unknown layer, or one that was named
             and cannot be done.
-        TypeError: a model that cannot be copied, or that takes more than images.
+        TypeError: a model that cannot be copied, or that takes more than images; arguments of another type.
         ImportError: a wavelet that needs PyWavelets without it.
 
     Source: Lee, Ekanadham, Ng 2007 and Lee et al. 2011 for second layers as combinations of first-layer filters;
         Papyan, Romano, Elad 2017, effective dictionaries D_1 D_2 ... D_i.
     """
-    size = tuple(numbers.as_int("input_size", n) for n in input_size)
-    if len(size) != 3 or min(size) < 1:
+    size = numbers.as_ints("input_size", input_size, of="(c, h, w)")
+    if min(size) < 1:
         raise ValueError(f"expected `input_size` (c, h, w) of one image with positive sides, got {size}")
     units, largest = numbers.as_int("units", units), numbers.as_int("largest", largest)
     if units < 1 or largest < 1:
         raise ValueError(f"expected `units` and `largest` from 1, got {units} and {largest}")
-    names = usual() if wavelets is None else tuple(wavelets)
+    names, progress = usual() if wavelets is None else wavelet_names(wavelets), numbers.as_flag("progress", progress)
     nearest_wavelets(np.zeros((1, 1, 1)), wavelets=names)  # refuse before anything is computed
+    if layers is not None and not layer_names.checked(layers):
+        raise ValueError("expected at least one of `layers`, got none; leave it out for all")
     compositions = Compositions(model, size, largest=largest)
     chosen = _chosen(compositions, layers)
     compositions.prepare(chosen)

@@ -55,8 +55,9 @@ def _named(asked: Sequence[str] | Mapping[str, FixedLayer], shape: tuple[int, in
             if not isinstance(name, str):
                 raise TypeError(f"expected names of `fixed` layers as text, got {name!r}")
         return {name: copy.deepcopy(stem).eval().float() for name, stem in asked.items()}
-    if isinstance(asked, str) or any(name not in NAMES for name in asked) or len(set(asked)) < len(asked):
-        raise ValueError(f"expected `fixed` as a list of {list(NAMES)}, each once, or name -> layer, got {asked!r}")
+    some = isinstance(asked, Sequence) and not isinstance(asked, str)
+    if not some or any(name not in NAMES for name in asked) or len(set(asked)) < len(asked):
+        raise ValueError(f"expected `fixed` as a list of {list(NAMES)}, each once, or name -> layer, got {asked!r:.60}")
     return {name: _made(name, h, w).eval() for name in asked}
 
 

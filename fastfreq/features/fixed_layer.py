@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fastfreq.vocabulary import checks
+
 __all__ = ["FixedLayer"]
 
 
@@ -20,6 +22,8 @@ class FixedLayer(nn.Module):
 
     def __init__(self, made_as: str) -> None:
         super().__init__()
+        if not isinstance(made_as, str):
+            raise TypeError(f"expected `made_as`, the settings in words, as text, got {type(made_as).__name__}")
         self.made_as = made_as
 
     def codes(self, images: Tensor) -> Tensor:
@@ -50,8 +54,9 @@ def as_images(images: Tensor) -> Tensor:
 
     Raises:
         ValueError: no four axes, or an empty side.
-        TypeError: integers.
+        TypeError: integers, or no tensor.
     """
+    checks.check_tensor("images", images, "(n, c, h, w)")
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise ValueError(
             f"expected images of shape (n, c, h, w), got {tuple(images.shape)}; add a batch axis with images[None]"

@@ -11,6 +11,8 @@ import fastfreq_kernels as kernels
 import torch
 from torch import Tensor
 
+from fastfreq.vocabulary import checks
+
 __all__ = [
     "FRAMES",
     "Frame",
@@ -53,12 +55,11 @@ def named(kind: str, shape: tuple[int, int], *, name: str | None = None) -> Fram
         ValueError: another kind, a wavelet that is not orthogonal, or sides that the frame cannot divide.
         ImportError: the library that has it is not installed.
     """
-    if kind not in FRAMES:
-        raise ValueError(f"expected `frame` of {list(FRAMES)}, got {kind!r}")
+    checks.check_choice("frame", kind, FRAMES)
     if name is not None and kind != "wavelet":
         raise ValueError(f"expected a `wavelet` with frame='wavelet' alone, got {name!r} with {kind!r}; leave it out")
     if kind == "wavelet":
-        return wavelet(shape, name or "db4")
+        return wavelet(shape, "db4" if name is None else name)
     return fourier() if kind == "fourier" else curvelets(shape)
 
 
@@ -126,10 +127,12 @@ def analysis_filters(name: str) -> tuple[list[float], list[float]]:
 def _discrete(name: str) -> Any:
     pywt = library("pywt", "wavelets")
     try:
-        return pywt.Wavelet(name)
+        if isinstance(name, str):  # another thing may do as one, such as a list of its filters
+            return pywt.Wavelet(name)
+        raise TypeError
     except (ValueError, TypeError):
         raise ValueError(
-            f"expected the name of a discrete wavelet of PyWavelets, such as 'haar', 'db4' or 'sym8', got {name!r}"
+            f"expected the name of a discrete wavelet of PyWavelets, such as 'haar', 'db4' or 'sym8', got {name!r:.60}"
         ) from None
 
 

@@ -76,9 +76,13 @@ def fit_gabors(patterns: FloatArray) -> Gabors:
     Args:
         patterns: (u, h, w), finite.
 
+    Raises:
+        ValueError: another shape, NaN or infinity.
+        TypeError: other things than numbers.
+
     Source: Daugman 1985 for the function; Marquardt 1963 for the method.
     """
-    values = torch.as_tensor(patterns, dtype=torch.float64)
+    values = as_patterns(patterns)
     count, h, w = values.shape
     found = torch.full((count, 9), torch.nan, dtype=torch.float64)
     norms = values.flatten(1).norm(dim=1)
@@ -106,6 +110,23 @@ def fit_gabors(patterns: FloatArray) -> Gabors:
         phase=np.arctan2(np.where(turned, b, -b), a),
         residual=residual,
     )
+
+
+def as_patterns(patterns: FloatArray) -> Tensor:
+    """(u, h, w) in float64.
+
+    Raises:
+        ValueError: another shape, NaN or infinity.
+        TypeError: other things than numbers.
+    """
+    values = patterns.detach().cpu().numpy() if isinstance(patterns, Tensor) else np.asarray(patterns)
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"expected `patterns` (u, h, w) of real numbers, got {type(patterns).__name__} {values.dtype}")
+    if values.ndim != 3 or 0 in values.shape[1:]:
+        raise ValueError(f"expected `patterns` of shape (u, h, w), got {values.shape}; add an axis with patterns[None]")
+    if not np.isfinite(values).all():
+        raise ValueError("expected finite `patterns`, got NaN or infinity; leave those out")
+    return torch.from_numpy(values.astype(np.float64))
 
 
 def _starts(patterns: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from fastfreq.vocabulary import numbers
 
 FloatArray = NDArray[np.float64]
 
-# covariance of red, green and blue in [0, 1], of 1,000 photographs of ImageNet, one a class, at a quarter of their size
+# covariance of red, green and blue in [0, 1], of 1,000 photographs of ImageNet, one a class, at a quarter of their
+# size; by benchmarks/reproductions/natural_colours.py, which says how far those of others may be from it
 NATURAL_COLOURS = ((0.0703, 0.0616, 0.0565), (0.0616, 0.0674, 0.0642), (0.0565, 0.0642, 0.0745))
 _JITTER = 1 / 16
 _START = 0.01  # standard deviation of the coefficients at the start
@@ -82,7 +83,13 @@ class ImageSearch:
                 f"{self.rate:g}, {self.alpha:g}, {self.jitter} and {self.rotation:g}"
             )
         if self.colours is not None:
-            rows = np.asarray(self.colours, dtype=np.float64)
+            try:
+                rows = np.asarray(self.colours, dtype=np.float64)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"expected `colours` as a (c, c) matrix of numbers, got {self.colours!r:.60}; leave it out for "
+                    f"those of natural images"
+                ) from None
             _root(rows)
             object.__setattr__(self, "colours", tuple(tuple(map(float, row)) for row in rows))
 
@@ -97,6 +104,13 @@ class ImageSearch:
         if len(self.colours) != channels:
             raise ValueError(f"expected `colours` of {channels} channels, got {len(self.colours)}")
         return _root(np.array(self.colours))
+
+
+def checked_search(search: ImageSearch) -> ImageSearch:
+    """Refuse anything else."""
+    if not isinstance(search, ImageSearch):
+        raise TypeError(f"expected `search` as a features.ImageSearch or None, got {type(search).__name__}")
+    return search
 
 
 def _root(covariance: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary import checks, numbers
 
 from .frames import analysis_filters
 
@@ -47,8 +47,9 @@ def init_stem(
         TypeError: a layer that is no two-dimensional convolution.
         ImportError: PyWavelets is not installed.
     """
-    if kind != "wavelet":
-        raise ValueError(f"expected `kind` 'wavelet', got {kind!r}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(model).__name__}")
+    checks.check_choice("kind", kind, ("wavelet",))
     name, convolution = _convolution(model, layer)
     weight = convolution.weight
     if not isinstance(weight, nn.Parameter) or nn.utils.parametrize.is_parametrized(convolution, "weight"):
@@ -77,7 +78,7 @@ def _convolution(model: nn.Module, layer: str | None) -> tuple[str, Any]:
         if found is None:
             raise ValueError(f"expected a model with a two-dimensional convolution, {type(model).__name__} has none")
         return found
-    if layer not in modules:
+    if not isinstance(layer, str) or layer not in modules:
         known = ", ".join([name for name, m in modules.items() if isinstance(m, nn.Conv2d)][:12])
         raise KeyError(f"expected a layer named as in model.named_modules(), such as {known}; got {layer!r}")
     if not isinstance(modules[layer], nn.Conv2d):

@@ -24,7 +24,7 @@ from fastfreq.engine.session import Session
 from fastfreq.results import tables
 from fastfreq.results.folds import by_image, condition, same
 from fastfreq.results.result import ModelResult
-from fastfreq.vocabulary import numbers, statistics
+from fastfreq.vocabulary import checks, numbers, statistics
 
 from . import motions
 from .fixed_codes import FixedCodes, fixed_codes
@@ -174,8 +174,7 @@ def invariance(
     """
     if run.get("compile"):
         raise ValueError("expected compile=False: compiled networks may skip the hooks that record layers, got True")
-    if kind not in motions.KINDS:
-        raise ValueError(f"expected `kind` of {list(motions.KINDS)}, got {kind!r}")
+    checks.check_choice("kind", kind, motions.KINDS)
     check_eval(model)
     bare = isinstance(model, FixedLayer)
     if layers is None:
@@ -205,7 +204,7 @@ class _Invariance(Measurement):
     def settings(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """As in `Measurement`."""
         given = motions.defaults(self._kind, shape) if self._asked is None else self._asked
-        self._amounts = numbers.ascending("amounts", given, numbers.as_float) if len(given) else ()
+        self._amounts = numbers.ascending("amounts", given, numbers.as_float) if not _empty(given) else ()
         motions.checked(self._kind, self._amounts, shape)
         self._fixed = fixed_codes(self._fixed_asked, shape)
         names = [*_OWN, *self._fixed, *self.watched]
@@ -310,6 +309,10 @@ class _Invariance(Measurement):
             self._seen[name] = value.detach().to(torch.float32, copy=True).reshape(len(value), -1)
 
         return read
+
+
+def _empty(values: Any) -> bool:
+    return isinstance(values, Sequence | np.ndarray) and np.ndim(values) > 0 and not len(values)
 
 
 def _length(rows: Tensor) -> FloatArray:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fastfreq.engine import layer_names
 from fastfreq.engine.images import Chunk
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
@@ -22,7 +23,7 @@ from fastfreq.vocabulary import checks, streams
 
 from ._layer_view import LayerView
 from ._shut_relu import OpenRectifiers
-from .image_search import FourierImages, ImageSearch, draw_moves, moved, penalty
+from .image_search import FourierImages, ImageSearch, checked_search, draw_moves, moved, penalty
 
 FloatArray = NDArray[np.float64]
 Objective = Literal["code", "caricature"]
@@ -132,13 +133,12 @@ def invert(
             "expected precision='fp32', compile=False and fold_batch_norm=False: gradients are taken through the "
             f"network as it is, got {run}"
         )
-    if objective not in get_args(Objective):
-        raise ValueError(f"expected `objective` of {[*get_args(Objective)]}, got {objective!r}")
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
-    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"expected `layers` as names, each once, got {layers!r}")
+    checks.check_choice("objective", objective, get_args(Objective))
+    names = layer_names.checked((layers,) if isinstance(layers, str) else layers)
+    if not names:
+        raise ValueError("expected at least one of `layers`, got none")
     default = INVERSION if objective == "code" else CARICATURE
-    what = _Inversion(names, objective, default if search is None else search, checks.check_seed(seed))
+    what = _Inversion(names, objective, default if search is None else checked_search(search), checks.check_seed(seed))
     return measure(what, model, images, None, run)
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from fastfreq.engine.contexts import undisturbed, warn_if_not_alone, warn_if_unsteady
 from fastfreq.engine.memory import is_out_of_memory
 from fastfreq.engine.network import Network
+from fastfreq.engine.run import device_of
 from fastfreq.results import codec
 from fastfreq.results.folds import same, union
 from fastfreq.results.identity import Identity
@@ -25,7 +26,7 @@ from fastfreq.vocabulary import checks, numbers, streams
 from ._layer_view import LayerView
 from ._objectives import Objective, objective_of
 from ._shut_relu import OpenRectifiers
-from .image_search import FourierImages, ImageSearch, draw_moves, high_frequency_share, moved, penalty
+from .image_search import FourierImages, ImageSearch, checked_search, draw_moves, high_frequency_share, moved, penalty
 
 _SHIFT = 4  # pixels by which an image is shifted to see whether its activation hangs on single pixels
 _PROBED = 32  # numbers of the layer's output that tell one forward from another
@@ -39,7 +40,8 @@ class UnitImage:
     Attributes:
         image: (c, h, w) float32 in [0, 1].
         activation: the objective at the image as it is.
-        shifted: the least of four, the image shifted by 4 pixels up, down, left and right, cyclically.
+        shifted: the least of four, the image shifted by 4 pixels up, down, left and right, cyclically; of a unit at one
+            place the one where its pattern has come to, the larger of two places between which that is.
         start: the objective where the search began.
         high_frequency_share: of the image's energy, its mean left out, above 1/4 cycle per pixel.
         dead: whether not one pixel changes the objective at the image: its gradient is exactly 0.
@@ -169,10 +171,10 @@ def maximize(
 
     Source: Erhan et al. 2009; Mahendran, Vedaldi 2016 (penalties); Olah et al. 2017 (coefficients, moves).
     """
-    shape = _input_size(input_size)
-    search, seed = ImageSearch() if search is None else search, checks.check_seed(seed)
+    shape, progress = _input_size(input_size), numbers.as_flag("progress", progress)
+    search, seed = ImageSearch() if search is None else checked_search(search), checks.check_seed(seed)
     with undisturbed(gradients=True):
-        network = Network(model, precision="fp32", channels_last=False, device=_device(device))
+        network = Network(model, precision="fp32", channels_last=False, device=device_of(device))
         view = LayerView(network, layer, shape)
         aim = objective_of(view, objective)
         if search.jitter is None and aim.stride is not None:
@@ -207,14 +209,10 @@ def maximize(
 
 # ---------------------------------------------------------------- arguments
 def _input_size(input_size: tuple[int, int, int]) -> tuple[int, int, int]:
-    given = tuple(numbers.as_int("input_size", side) for side in input_size)
-    if len(given) != 3 or min(given) < 1 or min(given[1:]) < 2:
-        raise ValueError(f"expected `input_size` (c, h, w) of an image of at least 2 x 2, got {given}")
-    return given
-
-
-def _device(device: torch.device | str | None) -> torch.device | None:
-    return None if device is None else torch.device(device)
+    c, h, w = numbers.as_ints("input_size", input_size, of="(c, h, w)")
+    if c < 1 or min(h, w) < 2:
+        raise ValueError(f"expected `input_size` (c, h, w) of an image of at least 2 x 2, got {(c, h, w)}")
+    return c, h, w
 
 
 def _units(units: Sequence[int] | None, count: int, layer: str) -> list[int]:
@@ -311,11 +309,13 @@ class _Ascent:
             return np.stack(starts), None
         return np.stack(starts), torch.from_numpy(np.stack([m for m in moves if m is not None], 1)).to(self._device)
 
-    def _activation(self, pixels: Tensor, rows: Tensor, *, opened: Tensor | None = None) -> Tensor:
+    def _activation(
+        self, pixels: Tensor, rows: Tensor, *, opened: Tensor | None = None, shift: tuple[int, int] = (0, 0)
+    ) -> Tensor:
         if opened is None or not opened.any():
-            return self._aim.of(self._view(pixels), rows).float()
+            return self._aim.of(self._view(pixels), rows, shift).float()
         with OpenRectifiers(opened):
-            return self._aim.of(self._view(pixels), rows).float()
+            return self._aim.of(self._view(pixels), rows, shift).float()
 
     def _plain(self, pixels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) objective, and whether its gradient is 0, of images as they are."""
@@ -335,8 +335,9 @@ class _Ascent:
     ) -> dict[int, UnitImage]:
         activation, dead = self._plain(pixels, rows)
         with torch.no_grad():
-            turned = [torch.roll(pixels, shift, dims=dim) for dim in (2, 3) for shift in (-_SHIFT, _SHIFT)]
-            shifted = torch.stack([self._activation(each, rows) for each in turned]).amin(dim=0)
+            ways = [(-_SHIFT, 0), (_SHIFT, 0), (0, -_SHIFT), (0, _SHIFT)]
+            turned = [self._activation(torch.roll(pixels, way, dims=(2, 3)), rows, shift=way) for way in ways]
+            shifted = torch.stack(turned).amin(dim=0)
         images = pixels.detach().cpu().numpy()
         found = {}
         for i, unit in enumerate(units):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .frames import wavelet_filters
+from .gabor import as_patterns
 
 FloatArray = NDArray[np.float64]
 KNOWN = ("haar", "db2", "db4", "sym4", "coif1")
@@ -34,6 +35,18 @@ class Nearest:
     residual: FloatArray
 
 
+def wavelet_names(wavelets: Sequence[str]) -> tuple[str, ...]:
+    """A list of names as it was given.
+
+    Raises:
+        TypeError: another thing, or a name that is no text.
+    """
+    some = isinstance(wavelets, Iterable) and not isinstance(wavelets, (str, bytes))
+    if not some or not all(isinstance(name, str) for name in wavelets):
+        raise TypeError(f"expected `wavelets` as a list of names of PyWavelets, got {wavelets!r:.60}")
+    return tuple(wavelets)
+
+
 def usual() -> tuple[str, ...]:
     """`KNOWN`, or Haar alone where PyWavelets is not installed."""
     return KNOWN if importlib.util.find_spec("pywt") is not None else KNOWN[:1]
@@ -50,10 +63,11 @@ def nearest_wavelets(patterns: FloatArray, *, wavelets: Sequence[str]) -> Neares
         wavelets: names of orthogonal wavelets of PyWavelets; "haar" needs no PyWavelets.
 
     Raises:
-        ValueError: a wavelet that is not known or not orthogonal.
+        ValueError: a wavelet that is not known or not orthogonal, or patterns of another shape, NaN or infinite.
+        TypeError: arguments of another type.
         ImportError: PyWavelets is not installed.
     """
-    values = torch.as_tensor(patterns, dtype=torch.float64)
+    values, wavelets = as_patterns(patterns), wavelet_names(wavelets)
     count, h, w = values.shape
     energy = values.square().sum(dim=(1, 2))
     best, winner = torch.zeros(count, dtype=torch.float64), [""] * count

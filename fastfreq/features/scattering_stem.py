@@ -19,6 +19,7 @@ from .fixed_layer import FixedLayer, as_images, like
 
 __all__ = ["ScatteringStem", "scattering_stem"]
 
+_MOST_SCALES = 30
 _ALIASES = 2  # periods of the spectrum that a sampled Gaussian is summed over, on each side
 
 
@@ -56,12 +57,17 @@ class ScatteringStem(FixedLayer):
     """What `scattering_stem` makes."""
 
     def __init__(self, size: tuple[int, int], scales: int, orientations: int, order: int) -> None:
-        h, w = (numbers.as_int("size", side) for side in size)
+        h, w = numbers.as_ints("size", size, of="(h, w)")
         self.scales, self.orientations = numbers.as_int("scales", scales), numbers.as_int("orientations", orientations)
         if self.scales < 1 or self.orientations < 1:
             raise ValueError(f"expected `scales` and `orientations` of at least 1, got {scales} and {orientations}")
+        order = numbers.as_int("order", order)
         if order not in (1, 2):
-            raise ValueError(f"expected `order` 1 or 2, got {order!r}")
+            raise ValueError(f"expected `order` 1 or 2, got {order}")
+        if self.scales > _MOST_SCALES:
+            raise ValueError(
+                f"expected at most {_MOST_SCALES} `scales`, got {self.scales}; no image has sides for more"
+            )
         if min(h, w) < 2 << self.scales:
             raise ValueError(
                 f"expected sides of at least {2 << self.scales} for {self.scales} scales, got {(h, w)}; take fewer "

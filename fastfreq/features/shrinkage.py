@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary import checks, numbers
 
 __all__ = ["Threshold", "described", "shrunk"]
 
@@ -41,16 +41,14 @@ class Threshold(nn.Module):
     Raises:
         ValueError: another kind or mode, a tau below 0, or one to learn where none can be: a hard threshold's
             derivative by tau is 0 wherever there is one, and softplus is never 0.
-        TypeError: a tau that is no number.
+        TypeError: a tau that is no number, or, when called, codes that are no tensor of floats.
     """
 
     def __init__(self, kind: str = "hard", *, tau: float = 0.2, mode: str = "fixed", signed: bool = False) -> None:
         super().__init__()
         self.tau = numbers.as_float("tau", tau)
-        if kind not in KINDS:
-            raise ValueError(f"expected a threshold of kind {list(KINDS)}, got {kind!r}")
-        if mode not in MODES:
-            raise ValueError(f"expected `mode` of {list(MODES)}, got {mode!r}")
+        checks.check_choice("kind", kind, KINDS)
+        checks.check_choice("mode", mode, MODES)
         if self.tau < 0 or (mode == "learned" and self.tau == 0):
             raise ValueError(f"expected `tau` {'above' if mode == 'learned' else 'of at least'} 0, got {tau}")
         if mode == "learned" and kind == "hard":
@@ -58,7 +56,7 @@ class Threshold(nn.Module):
                 "expected kind='soft' beside mode='learned', got 'hard': a hard threshold's derivative by tau is 0 "
                 "wherever there is one, so that no gradient would ever move it"
             )
-        self.kind, self.mode, self.signed = kind, mode, bool(signed)
+        self.kind, self.mode, self.signed = kind, mode, numbers.as_flag("signed", signed)
         if mode == "learned":  # the inverse of softplus
             self.raw = nn.Parameter(torch.tensor(self.tau + math.log(-math.expm1(-self.tau))))
 
@@ -68,7 +66,9 @@ class Threshold(nn.Module):
             return nn.functional.softplus(self.raw).to(codes.device)
         if self.mode == "relative":
             magnitude = codes.abs()
-            exact = magnitude.flatten(1).to(torch.promote_types(magnitude.dtype, torch.float32))
+            exact = magnitude.reshape(len(magnitude), math.prod(magnitude.shape[1:])).to(
+                torch.promote_types(magnitude.dtype, torch.float32)
+            )
             # squares of numbers below 1e-19 or above 1e19 are none of float32's: of shares of the largest they are
             largest = exact.detach().amax(dim=1, keepdim=True) if exact.shape[1] else exact.new_ones(len(exact), 1)
             largest = torch.where(largest == 0, 1, largest)  # not `> 0`: NaN is no small number
@@ -79,6 +79,12 @@ class Threshold(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """(n, ...) -> (n, ...)."""
+        checks.check_tensor("codes", codes, "(n, ...)")
+        if codes.ndim == 0 or not (codes.is_floating_point() or codes.is_complex()):
+            raise TypeError(
+                f"expected `codes` (n, ...) of a float or complex type, one row an image, got {codes.dtype} "
+                f"{tuple(codes.shape)}"
+            )
         return shrunk(codes, self.of(codes), kind=self.kind, signed=self.signed)
 
     def extra_repr(self) -> str:

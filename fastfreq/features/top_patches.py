@@ -15,7 +15,7 @@ from fastfreq.engine.images import Chunk, ImageStream
 from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.network import Network
-from fastfreq.engine.run import RunOptions
+from fastfreq.engine.run import RunOptions, device_of
 from fastfreq.engine.session import Session
 from fastfreq.results.folds import by_image, condition, same
 from fastfreq.results.result import ModelResult
@@ -177,7 +177,7 @@ class _TopPatches(Measurement):
 
     def __init__(self, model: nn.Module, layer: str, units: Sequence[int] | None, device: Any) -> None:
         self._model, self._layer, self._asked, self.watched = model, layer, units, (layer,)
-        self._device = None if device is None else torch.device(device)
+        self._device = device_of(device)
 
     def settings(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """As in `Measurement`; the field is that of float32, whatever precision images are run in."""

@@ -25,8 +25,9 @@ class TwoLayerNet(nn.Module):
         classes: of W2.
 
     Raises:
-        TypeError: a stem of another type.
-        ValueError: a shape of other than three sides, or one that the stem does not take.
+        TypeError: a stem of another type, or others than integers; when called, images of another type than `linear`.
+        ValueError: a shape of other than three positive sides, or one that the stem does not take; fewer than one
+            class; when called, images of another shape.
 
     Source: Tanner's lecture on visualising the filters of a CNN.
     """
@@ -35,17 +36,28 @@ class TwoLayerNet(nn.Module):
         super().__init__()
         if not isinstance(stem, FixedLayer):
             raise TypeError(f"expected `stem` such as ff.wavelet_stem(), got {type(stem).__name__}")
-        if len(shape) != 3:
-            raise ValueError(f"expected `shape` as (c, h, w), got {tuple(shape)}")
-        sides = [numbers.as_int("shape", side) for side in shape]
+        sides = numbers.as_ints("shape", shape, of="(c, h, w)")
+        if min(sides) < 1:
+            raise ValueError(f"expected `shape` (c, h, w) of positive sides, got {sides}")
+        classes = numbers.as_int("classes", classes)
+        if classes < 1:
+            raise ValueError(f"expected at least one of `classes`, got {classes}")
         with torch.no_grad():
             count = stem.codes(torch.zeros(1, *sides, device=_device(stem))).shape[1]
         self.stem = stem
-        self.linear = nn.Linear(count, numbers.as_int("classes", classes))
+        self.linear = nn.Linear(count, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> logits (n, classes)."""
-        return self.linear(self.stem.codes(images))
+        codes, weight = self.stem.codes(images), self.linear.weight
+        if codes.shape[1] != weight.shape[1]:
+            raise ValueError(
+                f"expected images of the shape that the net was made for, with {weight.shape[1]} codes, those of "
+                f"{tuple(images.shape[1:])} have {codes.shape[1]}"
+            )
+        if codes.dtype != weight.dtype and not torch.is_autocast_enabled(codes.device.type):
+            raise TypeError(f"expected images of the learned layer's type, {weight.dtype}, got {images.dtype}")
+        return self.linear(codes)
 
     @torch.no_grad()
     def kept(self, images: Tensor) -> float:

@@ -10,7 +10,7 @@ from fastfreq_kernels.dwt2 import MODES
 from torch import Tensor
 from torch.nn.functional import pad, pixel_unshuffle
 
-from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary import checks, numbers
 
 from .fixed_layer import FixedLayer, as_images, like
 from .frames import analysis_filters
@@ -61,8 +61,7 @@ class WaveletStem(FixedLayer):
         levels = numbers.as_int("levels", levels)
         if levels < 1:
             raise ValueError(f"expected `levels` of at least 1, got {levels}")
-        if mode not in MODES:
-            raise ValueError(f"expected `mode` of {list(MODES)}, got {mode!r}")
+        checks.check_choice("mode", mode, MODES)
         said = described(threshold)
         low, high = analysis_filters(wavelet)
         super().__init__(f"wavelet stem {wavelet}, {levels} levels, {mode}, {said}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,25 @@ def near_names(name: object, known: Iterable[str], *, otherwise: int = 3, cutoff
     """Names of `known` that are spelled like `name`, or the first few, with commas between them."""
     known = list(known)
     return ", ".join(difflib.get_close_matches(str(name), known, n=3, cutoff=cutoff) or known[:otherwise])
+
+
+def check_tensor(name: str, value: Any, axes: str) -> None:
+    """Refuse anything but a tensor.
+
+    Args:
+        name: of the argument, for the message.
+        value: of it.
+        axes: that it should have, for the message, such as "(n, c, h, w)".
+    """
+    if not isinstance(value, Tensor):
+        hint = f"; use torch.from_numpy({name})" if isinstance(value, np.ndarray) else ""
+        raise TypeError(f"expected `{name}` as a tensor {axes}, got {type(value).__name__}{hint}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse anything but one of some words."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"expected `{name}` of {list(choices)}, got {value!r:.60}")
 
 
 def check_eps(eps: float) -> float:

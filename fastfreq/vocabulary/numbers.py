@@ -59,6 +59,35 @@ def as_float(name: str, value: Any, *, finite: bool = True) -> float:
     return number
 
 
+def as_flag(name: str, value: Any) -> bool:
+    """`value` as a bool.
+
+    Raises:
+        TypeError: neither True nor False, of Python, NumPy, or a tensor or array of one without axes.
+    """
+    if not _is_truth_value(value) or getattr(value, "ndim", 0):
+        raise TypeError(f"expected `{name}` as True or False, got {_shown(value)}")
+    return bool(value)
+
+
+def as_ints(name: str, values: Any, *, of: str) -> tuple[int, ...]:
+    """`values` as integers.
+
+    Args:
+        name: of the argument, for the message.
+        values: several integers.
+        of: what they are, such as "(c, h, w)": as many are wanted as this has commas, and one.
+
+    Raises:
+        TypeError: not several, or others than integers.
+        ValueError: more or fewer.
+    """
+    found = tuple(as_int(name, value) for value in sequence(name, values, of))
+    if len(found) != of.count(",") + 1:
+        raise ValueError(f"expected `{name}` as {of}, got {found}")
+    return found
+
+
 def ascending(name: str, values: Iterable[Any], each: Callable[[str, Any], Number]) -> tuple[Number, ...]:
     """`values` as numbers, ascending.
 
@@ -77,8 +106,8 @@ def ascending(name: str, values: Iterable[Any], each: Callable[[str, Any], Numbe
     return found
 
 
-def sequence(name: str, values: Any) -> tuple[Any, ...]:
-    """What `values` holds, one by one.
+def sequence(name: str, values: Any, of: str = "a sequence such as (0, 1, 2)") -> tuple[Any, ...]:
+    """What `values` holds, one by one; `of` is what they are, for the message.
 
     Raises:
         TypeError: it is text, or nothing that holds others.
@@ -86,7 +115,7 @@ def sequence(name: str, values: Any) -> tuple[Any, ...]:
     if not isinstance(values, (str, bytes)):
         with contextlib.suppress(TypeError):
             return tuple(values.detach().cpu() if isinstance(values, Tensor) else values)
-    raise TypeError(f"expected `{name}` as a sequence such as (0, 1, 2), got {_shown(values)}")
+    raise TypeError(f"expected `{name}` as {of}, got {_shown(values)}")
 
 
 def as_array(name: str, values: Any) -> NDArray[np.float64]:

@@ -85,14 +85,14 @@ def feature_spectra(
             "expected `layers` other than 'input', which stands for what the network sees; name the others, or call "
             "the module otherwise"
         )
-    what = _FeatureMeasurement(names, _grid_of(token_grid), bool(skip_dead))
+    what = _FeatureMeasurement(names, _grid_of(token_grid), numbers.as_flag("skip_dead", skip_dead))
     return measure(what, model, images, None, run)
 
 
 def _grid_of(token_grid: tuple[int, int] | None) -> tuple[int, int] | None:
     if token_grid is None:
         return None
-    rows, columns = (numbers.as_int("token_grid", side) for side in token_grid)
+    rows, columns = numbers.as_ints("token_grid", token_grid, of="(rows, columns)")
     if rows < 1 or columns < 1:
         raise ValueError(f"expected a positive `token_grid`, got {rows} x {columns}")
     return rows, columns
