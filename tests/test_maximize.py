@@ -70,6 +70,15 @@ def test_pixels_are_the_real_wave_sum_that_numpy_makes(shape):
     np.testing.assert_allclose(found.numpy(), 1 / (1 + np.exp(-mixed)), atol=2e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 7), (1, 5, 6), (2, 3, 8), (2, 1, 1)])
+def test_the_derivative_of_pixels_is_that_of_differences(shape):
+    c, h, w = shape
+    mixing = None if c == 1 else torch.randn(c, c, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weight = torch.rand(h, w // 2 + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
+    given = torch.randn(2, c, h, w // 2 + 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert torch.autograd.gradcheck(image_search._Pixels.apply, (given.requires_grad_(), weight, mixing, w))
+
+
 def test_colours_of_independent_numbers_have_the_covariance():
     for rows in (None, ((0.5, 0.2, 0), (0.2, 0.4, 0.1), (0, 0.1, 0.9))):
         root = ImageSearch(colours=rows).mixing(3)

@@ -34,6 +34,7 @@ def test_script_writes_numbers_and_figures(name, words, tmp_path, monkeypatch, c
     np.savez(tmp_path / "data.npz", images=pixels[..., :14, :14], labels=np.zeros(6, np.int64))
     if name == "maximisation":
         monkeypatch.setattr(script, "COSTS", ((12, 2),))
+        monkeypatch.setattr(script, "REPEATS", 2)
     shared = [
         "--data",
         "data.npz",

@@ -44,6 +44,16 @@ def test_two_layers_are_fitted_beside_pixels(run, tmp_path):
     assert claim["holds"] and found["rows"]["haar, hard, rectified"]["kept"] <= 0.45
 
 
+def test_rates_of_drawn_cartoons_are_fitted(run, tmp_path):
+    pytest.importorskip("curvelets.torch")
+    words = ("--kinds", "cartoons", "--side", 64, "--cartoons", 2, "--counts", 4, "--out", tmp_path)
+    run("donoho2004_approximation", *words)
+    found = json.loads((tmp_path / "donoho2004_approximation.json").read_text())
+    frames = found["kinds"]["cartoons"]["frames"]
+    assert frames.keys() == {"fourier", "wavelet", "curvelet"} and len(found["claims"]) == 3
+    assert frames["fourier"]["alpha"] < frames["wavelet"]["alpha"]
+
+
 @pytest.mark.slow
 def test_codes_under_motions_are_claimed_and_drawn(run, tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
@@ -66,7 +76,13 @@ def test_committed_claims():
     two = json.loads((SCRIPTS / "results" / "tanner_two_layer_net.json").read_text())
     assert two["training images"] == 20_000 and two["test images"] == 10_000
     assert len(two["claims"]) >= 3 and all(row["holds"] for row in two["claims"])
+    assert {"db4, soft, rectified", "db2, hard, with signs", "scattering, order 1"} <= two["rows"].keys()
+    curves = json.loads((SCRIPTS / "results" / "donoho2004_approximation.json").read_text())
+    assert len(curves["claims"]) == 3 and all(row["holds"] for row in curves["claims"]) and len(curves["kinds"]) == 4
     moved = json.loads((SCRIPTS / "results" / "tanner_invariance.json").read_text())
+    instead = {row["codes"]: row for row in moved["found instead"]}
+    assert len(instead) == 2 * 3 * 2  # networks, motions, units
+    assert instead["resnet20, shift, to contrast"]["least to most"][:2] == ["output", "scattering"]
     rows = {row["claim"]: row["holds"] for row in moved["claims"]}
     for kind in ("shift", "rotation", "dilation"):
         for unit in ("norm", "contrast"):

@@ -34,6 +34,7 @@ from fastfreq.features.image_search import high_frequency_share
 from fastfreq.features.maximize import UnitImages
 from fastfreq.results import store
 
+STEPS, REPEATS = 16, 5  # that are timed: of few, what a search does once is a large part
 COSTS = ((128, 3), (128, 8), (224, 1))  # (side, rows) of the batches whose cost is measured
 
 
@@ -120,18 +121,18 @@ def cost(model: nn.Module, layer: str, side: int, rows: int) -> dict[str, object
     model.requires_grad_(False)
     ratios, steps, passes = [], [], []
     ff.maximize(model, layer, [0], input_size=size, search=ImageSearch(steps=1), batch_size=rows)  # what is loaded once
-    for _ in range(3):
+    for _ in range(REPEATS):
         taken = []
-        for length in (2, 6):
+        for length in (2, 2 + STEPS):
             start = time.process_time()
             search = ImageSearch(steps=length, through_relu=0)
             ff.maximize(model, layer, units, input_size=size, search=search, batch_size=rows)
             taken.append(time.process_time() - start)
         start = time.process_time()
-        for _ in range(4):
+        for _ in range(STEPS):
             bare_step(model, layer, batch)
-        passes.append((time.process_time() - start) / 4)
-        steps.append((taken[1] - taken[0]) / 4)
+        passes.append((time.process_time() - start) / STEPS)
+        steps.append((taken[1] - taken[0]) / STEPS)
         ratios.append(steps[-1] / passes[-1])
     return {
         "layer": layer,

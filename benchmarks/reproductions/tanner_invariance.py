@@ -61,6 +61,31 @@ def claims(name: str, kind: str, found: dict[str, dict[str, float]]) -> list[dic
     return rows
 
 
+def instead(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was found in place of the claims, network by network and motion by motion.
+
+    Codes from the least to the most moved; how many of the layers, whose codes are compared place by place, move no
+    less than pixels; and by how much less the output moves than the last of them, which the mean over places does.
+    """
+    rows = []
+    for label, kinds in figures.items():
+        for kind, found in kinds.items():
+            own = found["means"]
+            layers = [code for code in own if code not in ("pixels", "output", "DWT", "DWT, thresholded", "scattering")]
+            for unit in UNITS:
+                moved = {code: mean[unit] for code, mean in own.items()}
+                rows.append(
+                    {
+                        "codes": f"{label}, {kind}, to {unit}",
+                        "least to most": sorted(moved, key=moved.__getitem__),
+                        "layers": len(layers),
+                        "layers that move no less than pixels": sum(moved[x] >= moved["pixels"] for x in layers),
+                        "output over the last layer": round(moved["output"] / moved[layers[-1]], 3) if layers else None,
+                    }
+                )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -105,7 +130,7 @@ def main() -> None:
                 text = f"{name}, {kind}, to {unit}: the output moves less trained than untrained"
                 rows.append({"claim": text, "measured": [low, high], "holds": bool(low < high)})
         _frame.save_png(plots.plot_many(drawn), options.out / f"{options.name}_{kind}.png")
-    text = {"images": options.limit, "figures": found, "claims": rows}
+    text = {"images": options.limit, "figures": found, "claims": rows, "found instead": instead(found)}
     store.write_text(options.out / f"{options.name}.json", json.dumps(text, indent=2) + "\n")
 
 

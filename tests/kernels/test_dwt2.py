@@ -49,7 +49,12 @@ def check(names, dtype, backend):
         close(one, approximation, dtype, growth)
         close(details, np.stack(wanted, axis=2), dtype, growth)
         back = idwt2(one, [details], wavelet.rec_lo, wavelet.rec_hi, mode=mode, shape=shape, backend=backend)
-        close(back, images, dtype, 10 * growth)
+        # taps of PyWavelets' tables are inverse to each other to 1e-11 only (sym3; 2e-12 bior4.4, bior5.5, sym2): what
+        # they give again is what PyWavelets gives again, and the image as closely as that is
+        own = pywt.idwt2((approximation, wanted), wavelet, mode)[..., : shape[0], : shape[1]]
+        close(back, own, dtype, 10 * growth)
+        close(back, images, dtype, 10 * growth + np.abs(own - images).max() / 1e-13 * (dtype == torch.float64))
+        assert np.abs(own - images).max() < 1e-10
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -61,7 +66,7 @@ def test_coefficients_are_those_of_pywavelets_and_give_the_images_again(dtype, b
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_wavelet_up_to_twenty_taps(dtype):
-    assert len(ALL) > 60
+    assert len(ALL) == 53  # 15 bior, 15 rbio, 10 db, 9 sym, 3 coif, haar
     check(ALL, dtype, "cpu")
 
 
