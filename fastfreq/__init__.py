@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .inputs.noise_curve import noise_curve
     from .inputs.post_averaging import PostAveraging
     from .inputs.post_averaging_curve import post_averaging_curve
+    from .inputs.quick_heatmap import quick_heatmap
     from .layers.bottleneck import bottleneck
     from .layers.downsampling import downsampling
     from .layers.lipschitz import lipschitz_bound
@@ -61,6 +62,7 @@ _HOMES = {
     # which frequencies break a model
     "heatmap": ".inputs.heatmap",
     "adaptive_heatmap": ".inputs.adaptive_heatmap",
+    "quick_heatmap": ".inputs.quick_heatmap",
     "gradient_heatmap": ".inputs.gradient_heatmap",
     "fourier_attack": ".inputs.fourier_attack",
     "adversarial_spectrum": ".inputs.adversarial_spectrum",
@@ -166,6 +168,7 @@ __all__ = [
     "maximize",
     "noise_curve",
     "post_averaging_curve",
+    "quick_heatmap",
     "singular_values",
     "sparse_coding",
     "spectral_norm",

@@ -15,7 +15,7 @@ from fastfreq.vocabulary import streams
 PUBLISHED = {
     "heatmap": 0, "noise_curve": 1, "critical_band": 2, "pgd_start": 3, "augmentation": 4, "post_averaging": 5,
     "fourier_attack": 6, "corruptions": 7, "bootstrap": 8, "probes": 9,
-    "sampling": 10, "training": 16, "features": 17,
+    "sampling": 10, "quick_heatmap": 11, "training": 16, "features": 17,
     "maximize": 18, "invert": 19, "two_layer": 24, "frequency_order": 25,
     "perturbation": 32, "training_data": 33,
 }  # fmt: skip

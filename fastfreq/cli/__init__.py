@@ -18,6 +18,7 @@ import fastfreq
 VERBS = {
     "heatmap": "error of a model at every frequency (Yin et al. 2019)",
     "adaptive-heatmap": "the same to a stated precision, with the fewest forward passes, or in a stated time",
+    "quick-heatmap": "the same predicted from a few percent of the forward passes",
     "gradient-heatmap": "the same to first order, from one backward pass per image",
     "fourier-attack": "search each image for the one wave that fools the model",
     "adversarial-spectrum": "mean spectrum of what FGSM and PGD add where they fool",

@@ -5,6 +5,7 @@ from __future__ import annotations
 TITLES = {
     "heatmap": "Error at every frequency",
     "adaptive_heatmap": "Error at every frequency, to a stated precision",
+    "quick_heatmap": "Error at every frequency, predicted from few passes",
     "gradient_heatmap": "Every frequency from one backward pass per image",
     "fourier_attack": "One wave that fools",
     "adversarial_spectrum": "What attacks add",
@@ -74,6 +75,12 @@ channel; clipping to valid pixel values takes a little of it away, most where im
 <p>The map of errors again, each cell measured on as many images as its interval needed: the picture on the right says
 how many. Where errors are half and half most images are needed, where nearly all or none are wrong few are. With
 "controls" a few frequencies, measured on many images, tell part of what the others would have shown.</p>
+""",
+    "quick_heatmap": """
+<p>The map of errors, predicted from a small share of the forward passes that it takes. Every image was looked at with a
+few waves only, and every wave on a few images, other ones each: the picture on the right is what they said, counted.
+The left one is the smooth map behind it, on the assumption that neighbouring frequencies are alike; the middle one says
+how uncertain it is. It shows where a network is sensitive; for figures to quote measure the whole map.</p>
 """,
     "gradient_heatmap": """
 <p>The gradient of the loss with respect to the pixels, seen by frequency: how much the loss would move for a very

@@ -29,6 +29,7 @@ class Kind:
 KINDS = (
     Kind("heatmap", "fastfreq.inputs.heatmap", ("heatmap",)),
     Kind("adaptive_heatmap", "fastfreq.inputs.adaptive_heatmap"),
+    Kind("quick_heatmap", "fastfreq.inputs.quick_heatmap"),
     Kind("gradient_heatmap", "fastfreq.inputs.gradient_heatmap", ("sensitivity",)),
     Kind("filter_curve", "fastfreq.inputs.filter_curve", ("band_curve",)),
     Kind("noise_curve", "fastfreq.inputs.noise_curve"),

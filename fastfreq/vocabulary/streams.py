@@ -22,6 +22,7 @@ DOMAINS: Mapping[str, int] = MappingProxyType(
         "bootstrap": 8,  # images drawn again
         "probes": 9,  # inputs and start vectors of the toolkit's own checks and iterations
         "sampling": 10,  # the order in which images are drawn where not all are
+        "quick_heatmap": 11,  # which frequencies an image is evaluated at
         "training": 16,
         "features": 17,
         "maximize": 18,  # where the image of a unit starts, and how it is moved

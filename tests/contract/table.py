@@ -169,6 +169,20 @@ TABLE = (
         },
     ),
     Row(
+        "quick_heatmap",
+        arguments={**_MAP, "share": 0.7},
+        others={
+            "eps": {"eps": 2.0},
+            "seed": {"seed": 1},
+            "convention": {"convention": "fhmap"},
+            "common signs": {"convention": "common_signs"},
+            "size": {"size": (3, 3)},
+            "share": {"share": 0.6},
+        },
+        words=("--eps", "1", "--size", "3", "--share", "0.7"),
+        cannot=_NO_FUNCTIONS,
+    ),
+    Row(
         "gradient_heatmap",
         arguments={**_MAP, "class_maps": True},
         others={
