@@ -5,7 +5,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 import fastfreq as ff
@@ -139,7 +138,7 @@ def test_too_little_is_refused_with_the_way_out(case):
         ff.quick_heatmap(net, images, "predicted", eps=1.0, share=0.01)
 
 
-def test_a_shard_may_be_too_small_and_a_stream_is_told(case):
+def test_a_shard_may_be_too_small_and_a_stream_is_told(case, tmp_path):
     net, images, labels = case
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -151,6 +150,8 @@ def test_a_shard_may_be_too_small_and_a_stream_is_told(case):
         merged = merged + shard
     np.testing.assert_array_equal(merged.wrong, whole.wrong)
     np.testing.assert_array_equal(merged.error, whole.error)
+    merged.save(tmp_path / "map.npz")
+    assert ff.load(tmp_path / "map.npz").edges == () == whole.edges
     with pytest.warns(UserWarning, match=r"of 78 frequencies got no image: 10 images at a share of 0.03 are too few"):
         few = ff.quick_heatmap(net, ((images[i : i + 5], labels[i : i + 5]) for i in (0, 5)), eps=4.0)
     assert np.isfinite(few.error).all() and few.n_images == 10
@@ -178,4 +179,3 @@ def test_an_ordinary_network_and_an_uneven_map(make_net, make_images):
     assert rows[0].keys() >= {"ky", "kx", "count", "error", "error_low", "error_high", "pilot"}
     narrow, wide = (np.subtract(*quick.interval(confidence=c)[::-1]).mean() for c in (0.5, 0.99))
     assert narrow < wide
-    assert torch.is_tensor(images)

@@ -131,6 +131,9 @@ def smooth_shares(
     over lengths, sizes, roughness and mirror symmetry, each weighted by its likelihood. What the items that were not
     drawn will say is then binomial, so that with all items drawn the share is what was counted, and certain.
 
+    Intervals of 95 % are those of this model, no theorem. Over made maps (rings, flat ones, few yes; 5 or 30 draws a
+    frequency of 1,000) they held more than 93 % of shares, but 90 to 92 % with 5 draws of maps that are rough too.
+
     Args:
         yes: (f, s) draws that said yes.
         drawn: (f, s) draws, each item at most once.
