@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fastfreq as ff
 from fastfreq.engine import checkpoint, ranks
@@ -33,7 +34,7 @@ def measure(checkpoint: Path | None = None, **options: Any) -> Any:
 def play(rank: int, size: int, folder: Path, what: str) -> None:
     """One rank of a scene; leaves what it ends with in `folder`."""
     in_ranks.join(rank, size, folder)
-    ranks.SILENT, checkpoint._SAVE_EVERY = SILENT if what in ("dying", "hanging") else 30.0, 0.0
+    ranks.SILENT, checkpoint._SAVE_EVERY = SILENT if what in ("dying", "hanging", "map_dying") else 30.0, 0.0
     ranks.MEETING = 2.0 if what == "absent" else 60.0
     try:
         SCENES[what](rank, folder).save(folder / f"result-{rank}.npz")
@@ -96,7 +97,40 @@ def going_on(_rank: int, folder: Path) -> Any:
     return measure(folder / "c.npz")
 
 
-SCENES = {f.__name__: f for f in (dying, hanging, failing, absent, others, going_on)}
+def mapped(checkpoint: Path | None = None, **options: Any) -> Any:
+    """A map to a precision, of several rounds."""
+    images = torch.cat([subjects.many(), 255 - subjects.many()])
+    with torch.no_grad():
+        labels = subjects.network()(images / 255).argmax(dim=1)
+    labels[::4] = (labels[::4] + 1) % 5
+    subjects.EVENTS.calls = 0
+    given = {"eps": 8.0, "precision_goal": 0.05, "batch_size": 16, "channels_last": False, **options}
+    return ff.adaptive_heatmap(subjects.network(), images, labels, size=(3, 5), checkpoint=checkpoint, **given)
+
+
+def mapping(_rank: int, folder: Path) -> Any:
+    """A map to a precision; with what others have left."""
+    subjects.EVENTS.reset()
+    found = mapped(folder / "c.npz")
+    (folder / f"calls-{_rank}").write_text(str(subjects.EVENTS.calls))
+    return found
+
+
+def map_dying(rank: int, folder: Path) -> Any:
+    """Rank 1 is killed in the third round."""
+    subjects.EVENTS.reset()
+    subjects.EVENTS.pause = 0.01
+    if rank == 1:
+        subjects.EVENTS.on_call = lambda: len(rounds(folder)) > 1 and os.kill(os.getpid(), signal.SIGKILL)
+    return mapped(folder / "c.npz")
+
+
+def rounds(folder: Path) -> list[Path]:
+    """What is kept of the rounds of a map."""
+    return sorted((folder / "c.npz.parts").glob("round-*.npz"))
+
+
+SCENES = {f.__name__: f for f in (dying, hanging, failing, absent, others, going_on, mapping, map_dying)}
 
 
 def scene(what: str, size: int, folder: Path, *, stopped: int | None = None) -> list[str]:
@@ -149,6 +183,42 @@ def test_the_rest_stops_and_another_number_of_ranks_goes_on(what, tmp_path):
             subjects.assert_same(subjects.numbers(ff.load(tmp_path / f"result-{rank}.npz")), expected)
     subjects.assert_same(subjects.numbers(ff.load(tmp_path / "c.npz")), expected)
     assert not (tmp_path / "c.npz.parts").exists()
+
+
+def test_ranks_share_the_rounds_of_a_map_and_another_number_of_them_goes_on(tmp_path):
+    subjects.EVENTS.reset()
+    expected, calls = subjects.numbers(mapped()), subjects.EVENTS.calls
+    for text in scene("map_dying", 3, tmp_path, stopped=None)[::2]:
+        assert "all 3 ranks of the heat map to finish, rank 1 has not been heard of for 3 seconds" in text
+    assert len(rounds(tmp_path)) == 2 and (tmp_path / "c.npz").exists() and not (tmp_path / "result-0.npz").exists()
+    for size in (2, 3):  # the first goes on, the second begins anew
+        assert scene("mapping", size, tmp_path) == [""] * size
+        assert [file.name for file in tmp_path.glob("c.npz*")] == ["c.npz"]
+        for file in (*tmp_path.glob("result-*.npz"), tmp_path / "c.npz"):
+            subjects.assert_same(subjects.numbers(ff.load(file)), expected)
+        made = [int((tmp_path / f"calls-{rank}").read_text()) for rank in range(size)]
+        assert sum(made) < calls if size == 2 else max(made) < 0.6 * calls and min(made) > 0.15 * calls
+        (tmp_path / "c.npz").unlink()
+
+
+def test_an_interrupted_map_goes_on_and_no_other_from_it(tmp_path):
+    subjects.EVENTS.reset()
+    expected, calls = subjects.numbers(mapped()), subjects.EVENTS.calls
+    subjects.EVENTS.reset()
+    subjects.EVENTS.stop_after = calls - 3
+    with pytest.raises(KeyboardInterrupt):
+        mapped(tmp_path / "c.npz")
+    subjects.EVENTS.reset()
+    early = ff.load(tmp_path / "c.npz")
+    for other in ({"eps": 4.0}, {"precision_goal": 0.04}, {"seed": 1}):
+        with pytest.raises(ValueError, match="expected a checkpoint of this very request"):
+            mapped(tmp_path / "c.npz", **other)
+    found = mapped(tmp_path / "c.npz")
+    assert subjects.EVENTS.calls < calls and early.passes < found.passes
+    subjects.assert_same(subjects.numbers(found), expected)
+    assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
+    with pytest.raises(ValueError, match="exists and is finished"):
+        mapped(tmp_path / "c.npz")
 
 
 def test_a_rank_that_asks_alone_is_told_so(tmp_path):

@@ -26,7 +26,7 @@ import fastfreq as ff
 from fastfreq.data import Preprocessing
 from fastfreq.inputs.adaptive_heatmap import plans
 from fastfreq.inputs.adaptive_heatmap.controlled import Controlled, spread
-from fastfreq.inputs.adaptive_heatmap.measurement import margin
+from fastfreq.inputs.adaptive_heatmap.rounds import margin
 from fastfreq.results import store
 from fastfreq.vocabulary import finite_samples, fourier
 
@@ -40,6 +40,7 @@ RUNS = {
     "exact, source": ("exact", False, True),
     "anytime": ("anytime", False, False),
 }
+MADE = [(0.1, 0.02), *((share, noise) for share in (0.01, 0.02, 0.05, 0.1, 0.3, 0.5) for noise in (0.1, 0.3, 1.0))]
 _CHANCE = 3.5  # standard errors: one of 145 cells that cover as they should is further off in one of 30 runs
 
 
@@ -92,7 +93,8 @@ class Recorded:
 
     @classmethod
     def made(cls, share: float, noise: float) -> Recorded:
-        """Few errors, nearly those of the clean image: the hardest case found for intervals of large samples."""
+        """A share of errors among clean images, and cells of them with some noise: nearly the same errors in all cells,
+        which is the hardest for intervals of large samples where they are few, or none that tell of others."""
         rng = np.random.default_rng(0)
         frequencies, _ = fourier.unique_frequencies((32, 32), (5, 5))
         clean = rng.standard_normal(1000)
@@ -179,15 +181,16 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN")
     parser.add_argument("--goal", type=float, default=0.03)
     parser.add_argument("--source", type=int, default=3000, metavar="N", help="images drawn with replacement")
-    parser.add_argument("--made", action="store_true", help="made outcomes with few errors too")
+    parser.add_argument("--made", action="store_true", help="made outcomes too, with few errors and many")
     parser.add_argument("--out", type=Path, default=Path("precision_goal"))
     options = parser.parse_args()
     path = options.out / "precision_goal.json"
     figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for share, noise in ((0.1, 0.02), (0.05, 0.3)) if options.made else ():
+    for share, noise in MADE if options.made else ():
         found = figures.setdefault(f"made: {share:g} wrong, noise {noise:g}", {"half-width": options.goal})
         for run in options.runs:
             found[run] = simulated(run, options.goal, options.maps, Recorded.made(share, noise))
+            print(share, noise, run, found[run], flush=True)
             store.write_text(path, json.dumps(figures, indent=2) + "\n")
     for name, spec, weights in options.network:
         measured = recorded(options, name, spec, weights)

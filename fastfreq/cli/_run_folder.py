@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +99,7 @@ class RunFolder:
     def _forget(self) -> None:
         self.partial.unlink(missing_ok=True)
         if self._parts.is_dir():
-            for file in self._parts.iterdir():
-                file.unlink(missing_ok=True)
-            self._parts.rmdir()
+            shutil.rmtree(self._parts)
 
     def _write(self) -> None:
         store.write_text(self._folder / "run.json", json.dumps(self._said, indent=1) + "\n")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import platform
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -132,7 +133,7 @@ def _measure(
             _announce(what, session, few, bar, total, first=ranks.first)
             session.advance = advance
             try:
-                for chunk in stream.chunks(ranks.agreed(lambda: what.chunk_size(session)), mine):
+                for chunk in _shares(what, session, stream, ranks, mine):
                     todo = checkpoint.left(chunk, predicted=stream.predicted)
                     if not len(todo):
                         advance(round(len(chunk) * passes))
@@ -155,6 +156,20 @@ def _measure(
         what.close()
     what.finish(result)
     return result
+
+
+def _shares(
+    what: Measurement, session: Session, stream: ImageStream, ranks: Ranks, mine: Callable[[Tensor], bool]
+) -> Iterator[Chunk]:
+    """The chunks that are `mine`, or the pieces of all chunks that are."""
+    size = ranks.agreed(lambda: what.chunk_size(session))
+    if type(what).pieces is Measurement.pieces:  # the others' images need not even be hashed
+        yield from stream.chunks(size, mine)
+        return
+    for chunk in stream.chunks(size):
+        for places in what.pieces(session, chunk.ids):
+            if mine(chunk.ids[places]):
+                yield chunk.part(places)
 
 
 def _check_alike(

@@ -72,6 +72,13 @@ class Measurement:
         """Images that stay on the device together."""
         return session.pace.batch_size
 
+    def pieces(self, session: Session, ids: Tensor) -> list[Tensor]:
+        """Places of a chunk's images that are evaluated together, of which ranks take one after the other.
+
+        Where one chunk is much of the work. They must not depend on how many ranks there are.
+        """
+        return [torch.arange(len(ids))]
+
     def evaluate(self, session: Session, chunk: Chunk) -> dict[str, Any]:
         """The other fields of the result, of the images of one chunk.
 

@@ -31,6 +31,7 @@ MEETING = 600.0  # that ranks wait for each other before a measurement: some rea
 _BEATS = 20  # signs of life in that time
 _TRUSTED = 1 << 50  # bytes that a result from another rank may take: it is ours
 _APART: contextvars.ContextVar[bool] = contextvars.ContextVar("apart", default=False)
+_HELD: contextvars.ContextVar[Ranks | None] = contextvars.ContextVar("held", default=None)
 
 
 class Ranks:
@@ -44,7 +45,13 @@ class Ranks:
     rank, size = 0, 1
 
     def __init__(self) -> None:
+        self._round = 0
         self._seen, self._taken = [0, 0], [-1, -1]  # of chunks that are not finished, and of those that are
+
+    def next_round(self) -> None:
+        """Another pass over all images, whose chunks nobody has taken yet."""
+        self._round += 1
+        self._seen, self._taken = [0, 0], [-1, -1]
 
     @property
     def first(self) -> bool:
@@ -142,6 +149,11 @@ def joined(asked: bool | None, what: str) -> Iterator[Ranks]:
     if asked is False or not _initialised() or (asked is None and _APART.get()) or dist.get_world_size() == 1:
         yield Ranks()
         return
+    together = _HELD.get()
+    if together is not None:
+        together.next_round()
+        yield together
+        return
     with _LOCK:
         ranks = _Together(what)
         try:
@@ -162,6 +174,19 @@ def apart() -> Iterator[None]:
         yield
     finally:
         _APART.reset(token)
+
+
+@contextlib.contextmanager
+def held(ranks: Ranks) -> Iterator[None]:
+    """Inside, what `joined` gives is these ranks, who have met: they make many measurements as one.
+
+    Who dies between two of them is missed as in the middle of one.
+    """
+    token = _HELD.set(ranks if ranks.size > 1 else None)
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
 
 
 def initialise() -> None:
@@ -290,7 +315,7 @@ class _Together(Ranks):
 
     def _take(self, finished: bool) -> int:
         """As in `Ranks`."""
-        return self._add(f"taken/{int(finished)}", 1) - 1
+        return self._add(f"taken/{self._round}/{int(finished)}", 1) - 1
 
     # ---------------------------------------------------------------- what they say to each other
     def told(self, mine: Any) -> list[Any]:

@@ -126,7 +126,11 @@ _NO_MODEL = dict.fromkeys(
     ("model", *subjects.MODEL_CHANGES, "labels", "precision", "channels_last", "fold_batch_norm", "compile"),
     "has no model",
 )
-_WHOLE = {"shards": "is whole: the result of all images at once does not merge", "checkpoint": "has no checkpoint"}
+_WHOLE = {
+    "shards": "is whole: the result of all images at once does not merge",
+    "shared passes": "is whole: ranks share no batches of it",
+    "checkpoint": "has no checkpoint",
+}
 _NO_RUN = dict.fromkeys(subjects.RUN, "no measurement under conditions: only what it needs of these")
 _NO_FUNCTIONS = {"in_place": "takes no functions of the caller's"}
 _AS_IT_IS = {
@@ -162,7 +166,7 @@ TABLE = (
         cannot={
             **_NO_FUNCTIONS,
             "shards": "is whole: which images a cell needs depends on all of them",
-            "checkpoint": "its file is the map so far, and not gone on from",
+            "checkpoint": "its file is the map so far, beside what it goes on from: test_ranks.py",
             "generator": "reads images more than once",
             "shard": "takes all images",
             "first_image": "takes all images",

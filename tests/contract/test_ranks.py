@@ -55,7 +55,7 @@ def test_ranks_find_what_one_process_finds(row, size, measured):
         subjects.assert_same(row.numbers(result), expected)
 
 
-@rows("model", "images", "shards")
+@rows("model", "images", "shared passes")
 def test_ranks_share_the_forward_passes(row, measured):
     """Of two batches no rank makes more than there are; each makes the few passes that tell models apart."""
     calls = [int((measured / f"{row.name}-3-{rank}.calls").read_text()) for rank in range(3)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from fastfreq.vocabulary import numbers
+from fastfreq.vocabulary.conventions import Convention
 
 
 def seconds(budget: float | str) -> float:
@@ -35,3 +37,25 @@ def half_width(value: Any) -> float:
     if not 0 < goal < 0.5:
         raise ValueError(f"expected a `precision_goal` between 0 and 0.5, such as 0.03, got {value!r}")
     return goal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for."""
+
+    eps: float
+    convention: Convention
+    seed: int
+    size: int | tuple[int, int] | None
+    method: str
+    precision_goal: float
+    whole_map: bool
+    target: str
+    seconds: float | None
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.method not in ("controls", "exact", "anytime"):
+            raise ValueError(f"expected a `method` 'controls', 'exact' or 'anytime', got {self.method!r}")
+        if self.target not in ("images", "source"):
+            raise ValueError(f"expected a `target` of 'images' or 'source', got {self.target!r}")
