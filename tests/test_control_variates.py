@@ -8,25 +8,33 @@ import pytest
 from fastfreq.inputs.adaptive_heatmap.controlled import Controlled, spread
 from fastfreq.inputs.adaptive_heatmap.plans import Anytime, Exact, Known
 from fastfreq.vocabulary import fourier
-from fastfreq.vocabulary.control_variates import Scores, mean_interval
+from fastfreq.vocabulary.control_variates import Moments, Scores, sum_interval
 
 
 def made(cells=9, n=40, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 3)), (rng.random((cells, n)) < 0.5).astype(float)
+    x = rng.standard_normal((n, 3))
+    return x, (x[:, :1] + 0.5 * rng.standard_normal((n, cells))).T
 
 
-def test_scores_are_those_of_ridge_regression_and_leave_out_what_they_say():
+def test_scores_are_the_chance_of_a_margin_below_zero_and_leave_out_what_they_say():
+    from scipy.stats import norm
     from sklearn.linear_model import Ridge
 
     x, y = made()
-    scores = Scores.fitted(x, y, penalty=2.0)
-    truth = Ridge(alpha=2.0).fit(x, y.T)
-    new = made(seed=1)[0]
-    np.testing.assert_allclose(scores(new), truth.predict(new).T, atol=1e-12)
+    scores = Scores.fitted(x, y, y < 0, penalty=2.0)
+    truth, new = Ridge(alpha=2.0).fit(x, y.T), made(seed=1)[0]
+    width = np.sqrt(np.square(scores.rest).mean(axis=1))
+    np.testing.assert_allclose(scores(new), norm.cdf(-truth.predict(new) / width).T, atol=0.02)
     without = Ridge(alpha=2.0).fit(np.delete(x, 5, axis=0), np.delete(y, 5, axis=1).T)
-    np.testing.assert_allclose(scores.residual[:, 5], y[:, 5] - without.predict(x[5:6])[0], atol=1e-12)
-    np.testing.assert_allclose(scores.mean_without(new)[:, 5], without.predict(new).mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(scores.rest[:, 5], y[:, 5] - without.predict(x[5:6])[0], atol=1e-12)
+    chance = 1 / (1 + np.exp(1.702 * without.predict(np.vstack([x[5:6], new])) / width))
+    np.testing.assert_allclose(scores.residual[:, 5], (y[:, 5] < 0) - chance[0], atol=1e-12)
+    left_out = scores.mean_without(new, scores(new))[:, 5] - scores(new).mean(axis=1)
+    np.testing.assert_allclose(left_out, chance[1:].mean(axis=0) - scores(new).mean(axis=1), atol=2e-3)
+    assert np.abs(left_out).max() > 0.01
+    with pytest.raises(ValueError, match="expected predictors"):
+        Scores.fitted(x, y[:, :-1], y < 0, penalty=2.0)
 
 
 @pytest.mark.parametrize("population", [None, 400])
@@ -36,10 +44,29 @@ def test_the_interval_of_a_mean_covers_skewed_values(population):
     hits = 0
     for _ in range(1500):
         some = rng.choice(values, 120, replace=population is None)
-        mean, below, above = mean_interval(some, population, 1.96)
-        hits += mean - below <= values.mean() <= mean + above
+        below, above = sum_interval([Moments.of(some[None])], population, 1.96)
+        hits += some.mean() - below[0] <= values.mean() <= some.mean() + above[0]
     assert hits / 1500 == pytest.approx(0.95, abs=0.02)
-    assert mean_interval(values, 400, 1.96) == (pytest.approx(values.mean()), 0.0, 0.0)
+    np.testing.assert_array_equal(sum_interval([Moments.of(values[None])], 400, 1.96), 0.0)
+
+
+def test_the_interval_of_a_sum_is_that_of_independent_means():
+    rng = np.random.default_rng(3)
+    a, b = rng.random((4, 150)) ** 2, rng.random((4, 90))
+    below, above = sum_interval([Moments.of(a), Moments.of(b)], None, 1.96)
+    np.testing.assert_allclose(below + above, 3.92 * np.sqrt(a.var(1, ddof=1) / 150 + b.var(1, ddof=1) / 90), rtol=1e-9)
+
+
+def test_what_no_image_has_shown_widens_intervals_where_residuals_are_none():
+    known = Moments.of(np.zeros((2, 100)))
+    told = known.with_unseen(np.array([[0.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5]]), 2.0)
+    # an error more has a residual of 1 where it is thought right, one fewer of -1: 0.2 z^2 of each in 100 images
+    np.testing.assert_allclose(told.variance, [0.8 * 2 / 100, 0.8 * 0.5 / 100])
+    np.testing.assert_allclose(told.third, 0.0, atol=1e-12)
+    one_sided = known.with_unseen(np.zeros((2, 4)), 2.0)  # all thought right
+    assert (one_sided.third > 0).all()
+    below, above = sum_interval([one_sided], None, 2.0)
+    assert (above > 2 * below).all()
 
 
 def outcomes(cells=30, n=600, seed=0):
@@ -65,7 +92,7 @@ def test_exact_plans_reach_their_width_and_cover(method):
         known, (_, low, high) = followed(method(0.05, 0.95, 600), wrong, margins, clean, rng.permutation(600))
         assert (high - low).max() <= 0.1 + 1e-12
         covered.append(((low <= wrong.mean(axis=1) + 1e-12) & (high >= wrong.mean(axis=1) - 1e-12)).mean())
-    assert np.mean(covered) >= 0.95 and known.counts.min() < 600
+    assert np.mean(covered) >= 0.93 and known.counts.min() < 600  # 30 maps; every population: test_sequential_draws.py
 
 
 def test_controls_save_passes_and_cover():
@@ -82,7 +109,7 @@ def test_controls_save_passes_and_cover():
         passes.setdefault("controls", []).append(known.counts.mean())
     known, _ = followed(Exact(0.04, 0.95, 600), wrong, margins, clean, ranks)
     assert np.mean(passes["controls"]) < 0.75 * known.counts.mean()
-    assert np.mean(covered) > 0.935  # 40 maps; .95 over 2,000: benchmarks/reproductions/precision_goal.py
+    assert np.mean(covered) > 0.94  # 40 maps; .95 over 2,000: benchmarks/reproductions/precision_goal.py
 
 
 def test_a_cell_that_needs_more_images_than_foreseen_takes_the_controls_along():

@@ -1,4 +1,4 @@
-"""Exact intervals of finite populations against SciPy, and what sequential plans promise against every population."""
+"""Exact intervals of finite populations against SciPy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fastfreq.vocabulary import finite_samples
-from fastfreq.vocabulary.finite_samples import anytime_interval, fixed_draws, hypergeometric_interval, sequential
+from fastfreq.vocabulary.finite_samples import anytime_interval, fixed_draws, hypergeometric_interval
 
 
 @pytest.mark.parametrize(("drawn", "population"), [(1, 1), (9, 9), (17, 60), (523, 1000), (30, 5003)])
@@ -52,45 +51,6 @@ def test_fixed_numbers_of_draws():
     assert widths[n] <= 0.06 + 1e-12 < widths[n - 16] and 520 < n < 540
     assert fixed_draws(0.03, 1000, anytime=True) / n == pytest.approx(1.49, abs=0.01)  # the price of any moment
     assert fixed_draws(0.03, None, anytime=True) / 1098 == pytest.approx(3.48, abs=0.01)
-
-
-def followed(plan, k, runs, rng):
-    """(stop, successes at it, low, high) of each of many random orders of a population with k successes."""
-    orders = rng.permuted(np.tile(np.arange(plan.population) < k, (runs, 1)), axis=1).cumsum(axis=1)
-    stop, seen = np.zeros(runs, int), np.zeros(runs, int)
-    low, high = np.zeros(runs), np.zeros(runs)
-    for n in plan.looks:
-        every = np.arange(n + 1)
-        ends, (bottom, top) = plan.stops(every, n), plan.interval(every, n)
-        now = (stop == 0) & ends[orders[:, n - 1]]
-        seen[now] = orders[now, n - 1]
-        stop[now], low[now], high[now] = n, bottom[seen[now]], top[seen[now]]
-    assert stop.all()
-    return stop, low, high
-
-
-@pytest.mark.parametrize(("half_width", "population"), [(0.1, 150), (0.3, 12)])
-def test_a_sequential_plan_covers_every_population(half_width, population):
-    """By drawing, not by the plan's own sums."""
-    plan = sequential(half_width, population)
-    assert plan.coverage >= 0.95 and plan.looks[-1] <= population
-    rng = np.random.default_rng(0)
-    for k in range(population + 1):
-        stop, low, high = followed(plan, k, 300, rng)
-        assert (high - low).max() <= 2 * half_width + 1e-9
-        covered = ((low <= k / population + 1e-12) & (k / population <= high + 1e-12)).mean()
-        assert covered > 0.95 - 5 * (0.95 * 0.05 / 300) ** 0.5
-        if k in (0, population):
-            assert stop.mean() < plan.looks[-1]
-
-
-def test_a_sequential_plan_counts_its_coverage_as_a_simulation_does():
-    plan = finite_samples._sequential(0.12, 100, 0.9, 8)
-    rng, covered = np.random.default_rng(1), []
-    for k in range(0, 101, 2):
-        _, low, high = followed(plan, k, 3000, rng)
-        covered.append(((low <= k / 100 + 1e-12) & (k / 100 <= high + 1e-12)).mean())
-    assert min(covered) == pytest.approx(plan.coverage, abs=0.02)
 
 
 def test_refusals():

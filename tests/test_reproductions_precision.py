@@ -12,6 +12,7 @@ import torch
 import fastfreq as ff
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "reproductions"
+RUNS = ("controls", "exact", "controls, source")
 NET = """
 import torch
 from torch import nn
@@ -98,9 +99,12 @@ def test_quick_maps_as_committed():
 def test_coverage_as_committed():
     figures = json.loads((SCRIPTS / "results" / "precision_goal.json").read_text())
     networks = [found for name, found in figures.items() if not name.startswith("made")]
-    assert len(networks) >= 3 and all(found["controls"]["maps"] >= 2000 for found in networks)
-    assert all(found["controls"]["coverage"] >= 0.95 and found["exact"]["coverage"] >= 0.95 for found in networks)
-    assert all(found["exact"]["of oracle"] <= 1.15 for found in networks)
+    assert len(networks) >= 3 and len(figures) - len(networks) >= 9
+    runs = [(run, found[run]) for found in figures.values() for run in RUNS if run in found]
+    for run, found in runs:
+        assert found["coverage"] >= 0.95 - 2 * found["standard error"] and found["largest half-width"] <= 0.03 + 1e-5
+        assert run != "exact" or found["of oracle"] <= 1.15
+    assert all(found["coverage"] >= 0.95 for run, found in runs if run == "controls" and found["maps"] >= 100)
 
 
 def test_what_a_share_of_the_fixed_number_costs(script):
@@ -109,9 +113,24 @@ def test_what_a_share_of_the_fixed_number_costs(script):
     assert script.prices(300.0, 0.03, np.zeros(9), 1000)["of oracle"] > 1e6  # the oracle needs none
 
 
+def test_intervals_cover_where_few_are_wrong_and_the_clean_image_tells_it(script):
+    """100 maps, of which intervals of large samples covered .90; more of them, and other shares, are slow."""
+    found = script.simulated("controls", 0.03, 100, script.Recorded.made(0.05, 0.3))
+    assert found["coverage"] >= 0.95 - 1.5 * found["standard error"] and found["largest half-width"] <= 0.03 + 1e-5
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("run", "least"), [("exact", 0.95), ("controls", 0.945)])
-def test_intervals_cover_on_outcomes_of_a_network(script, shared_data, monkeypatch, run, least):
+@pytest.mark.parametrize(("share", "noise"), [(0.02, 0.3), (0.05, 0.3), (0.1, 0.02), (0.1, 1.0), (0.3, 0.3)])
+def test_intervals_cover_at_every_share_of_errors(script, share, noise):
+    for run, maps in (("controls", 2000), ("exact", 300)):
+        found = script.simulated(run, 0.03, maps, script.Recorded.made(share, noise))
+        assert found["coverage"] >= 0.95 - 2 * found["standard error"]
+        assert found["cells below .95 by more than chance"] == 0 and found["largest half-width"] <= 0.03 + 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["exact", "controls"])
+def test_intervals_cover_on_outcomes_of_a_network(script, shared_data, monkeypatch, run):
     from safetensors.torch import load_file
 
     monkeypatch.syspath_prepend(str(shared_data))
@@ -124,5 +143,5 @@ def test_intervals_cover_on_outcomes_of_a_network(script, shared_data, monkeypat
         labels = torch.from_numpy(arrays["test_labels"]).long()
     measured = script.Recorded.measured(model, images, labels, eps=4.0, size=9, seed=5)
     found = script.simulated(run, 0.03, 300, measured)
-    assert found["coverage"] >= least - 3 * found["standard error"]
+    assert found["coverage"] >= 0.95 - 2 * found["standard error"]
     assert found["cells below .95 by more than chance"] == 0 and found["largest half-width"] <= 0.03 + 1e-5

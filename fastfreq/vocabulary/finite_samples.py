@@ -1,4 +1,4 @@
-"""Exact intervals of a share from images drawn without replacement from a finite data set, and designs that use them.
+"""Exact intervals of a share from images drawn without replacement from a finite data set.
 
 A data set of N images of which K are wrong is no sample of anything: K is a number. Drawing n of its images in random
 order makes the errors seen hypergeometric, whatever the images and the model are, and leaves nothing unknown at n = N.
@@ -7,7 +7,6 @@ order makes the errors seen hypergeometric, whatever the images and the model ar
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from typing import Any
@@ -85,7 +84,7 @@ def anytime_interval(
             low = np.minimum(np.ceil(low), high)
         for _ in range(60 if population is None else population.bit_length() + 1):
             middle = (low + high) / 2 if population is None else np.ceil((low + high) / 2)
-            inside = _log_probability(side, middle, drawn, population) > level
+            inside = log_probability(side, middle, drawn, population) > level
             low, high = np.where(inside, middle, low), np.where(inside, high, middle - (population is not None))
         ends.append((low if population is not None else high) / (population or 1))
     shape = np.shape(successes)
@@ -117,117 +116,6 @@ def fixed_draws(half_width: float, population: int | None, *, confidence: float 
     return low
 
 
-# ---------------------------------------------------------------- stopping early, exactly
-@dataclasses.dataclass(frozen=True)
-class Sequential:
-    """When to look, and what the interval is where the looking stops.
-
-    Attributes:
-        looks: numbers of draws, ascending; all stop at the last.
-        confidence: of the intervals that are read, raised until the whole procedure covers as promised.
-        coverage: the least over all K of the probability that the interval at the stop holds K / N.
-        half_width: what every interval at a stop has at most.
-        population: N; None for infinitely many.
-    """
-
-    looks: tuple[int, ...]
-    confidence: float
-    coverage: float
-    half_width: float
-    population: int | None
-
-    def interval(self, successes: ArrayLike, drawn: int) -> tuple[FloatArray, FloatArray]:
-        """(low, high) at a look."""
-        return hypergeometric_interval(successes, drawn, self.population, confidence=self.confidence)
-
-    def stops(self, successes: ArrayLike, drawn: int) -> NDArray[np.bool_]:
-        """Whether this look is the last."""
-        low, high = self.interval(successes, drawn)
-        return (high - low <= 2 * self.half_width + 1e-12) | (drawn >= self.looks[-1])
-
-
-@functools.lru_cache(maxsize=32)
-def sequential(half_width: float, population: int | None, *, confidence: float = 0.95, looks: int = 16) -> Sequential:
-    """A plan that draws until the exact interval is narrow enough, with the price of looking paid exactly.
-
-    At each look the interval is read at a confidence c a little above `confidence`; a cell stops at the first look at
-    which it is at most 2 `half_width` wide. Given the successes at a look all orders of draws are equally likely, so
-    that the probability of every stop is a finite sum; c is the smallest of a bisection for which coverage, computed
-    for **every** K from 0 to N, is at least `confidence`: a proof by exhaustion. Without a population the shares on a
-    grid of 2,000 and on both sides of every interval's ends are looked at, which proves nothing between them.
-
-    Args:
-        half_width: to be reached.
-        population: N; None for infinitely many.
-        confidence: of the procedure.
-        looks: how many at most.
-
-    Raises:
-        ValueError: a half-width outside (0, 0.5) or a confidence outside (0, 1).
-
-    Source: Armitage, McPherson, Rowe 1969 for the recursion over looks; the calibration is ours.
-    """
-    goal = 1 - confidence
-    least, most = math.log(goal / 2), math.log(goal)
-    best: Sequential | None = None
-    for share in (most, *[None] * 4):
-        level = share if share is not None else (least + most) / 2
-        plan = _sequential(half_width, population, 1 - math.exp(level), looks)
-        if plan.coverage >= confidence:
-            least, best = level, plan
-            if share is not None:
-                break
-        else:
-            most = level
-    if best is None:
-        best = _sequential(half_width, population, 1 - goal / 2, looks)
-    while best.coverage < confidence:
-        best = _sequential(half_width, population, (1 + best.confidence) / 2, looks)
-    return best
-
-
-def _sequential(half_width: float, population: int | None, confidence: float, looks: int) -> Sequential:
-    last = fixed_draws(half_width, population, confidence=confidence)
-    at = tuple(sorted({math.ceil(last * (i + 1) / looks) for i in range(looks)}))
-    survives = np.ones(1)  # P(no stop before | successes at the last look)
-    stops: list[tuple[int, IntArray, FloatArray, FloatArray, FloatArray]] = []
-    before = 0
-    for n in at:
-        survives = _survival(survives, before, n)
-        x = np.arange(n + 1)
-        low, high = hypergeometric_interval(x, n, population, confidence=confidence)
-        stop = (high - low <= 2 * half_width + 1e-12) | (n == last)
-        ends = stop & (survives > 0)
-        stops.append((n, x[ends], survives[ends], low[ends], high[ends]))
-        survives = np.where(stop, 0.0, survives)
-        before = n
-    return Sequential(at, confidence, _least_coverage(stops, population), half_width, population)
-
-
-def _survival(survives: FloatArray, before: int, n: int) -> FloatArray:
-    """P(no stop before | x successes in n): `before` of the n draws came first, in an order of equal likelihood."""
-    x, earlier = np.arange(n + 1)[:, None], np.arange(before + 1)[None, :]
-    chance = np.exp(_log_hypergeometric(earlier, x, before, n))
-    return np.minimum(chance @ survives, 1.0)
-
-
-def _least_coverage(stops: list[tuple[int, IntArray, FloatArray, FloatArray, FloatArray]], n: int | None) -> float:
-    if n is None:
-        ends = np.concatenate([end for _, _, _, low, high in stops for end in (low, high)])
-        shares = np.concatenate([np.linspace(0, 1, 2001), ends - 1e-9, ends + 1e-9]).clip(0, 1)
-    else:
-        shares = np.arange(n + 1, dtype=np.float64)
-    covered = np.zeros(len(shares))
-    slack = 1e-9 if n is not None else 0.0
-    for drawn, x, survives, low, high in stops:
-        if not len(x):
-            continue
-        chance = np.exp(_log_probability(x[:, None], shares[None, :], drawn, n)) * survives[:, None]
-        share = shares[None, :] / (n or 1)
-        covered += (chance * ((low[:, None] <= share + slack) & (share <= high[:, None] + slack))).sum(axis=0)
-    return float(covered.min())
-
-
 # ---------------------------------------------------------------- probabilities
 @functools.lru_cache(maxsize=8)
 def _log_factorials(size: int) -> FloatArray:
@@ -241,7 +129,7 @@ def _log_choose(n: Any, k: Any, table: FloatArray) -> FloatArray:
     return np.where(fits, table[inside] - table[taken] - table[inside - taken], -np.inf)
 
 
-def _log_hypergeometric(x: Any, successes: Any, drawn: int, population: int) -> FloatArray:
+def log_hypergeometric(x: Any, successes: Any, drawn: int, population: int) -> FloatArray:
     """Logarithm of P(x of `drawn` are successes), of `population` of which `successes` are."""
     table = _log_factorials(1 << max(population, 1).bit_length())
     left = _log_choose(population - np.asarray(successes), drawn - np.asarray(x), table)
@@ -249,10 +137,10 @@ def _log_hypergeometric(x: Any, successes: Any, drawn: int, population: int) -> 
     return _log_choose(successes, x, table) + left - total
 
 
-def _log_probability(x: Any, k: Any, drawn: int, population: int | None) -> FloatArray:
+def log_probability(x: Any, k: Any, drawn: int, population: int | None) -> FloatArray:
     """Logarithm of P(x | K = k of a population, or share k of infinitely many)."""
     if population is not None:
-        return _log_hypergeometric(x, np.asarray(k).astype(np.int64), drawn, population)
+        return log_hypergeometric(x, np.asarray(k).astype(np.int64), drawn, population)
     table = _log_factorials(1 << max(drawn, 1).bit_length())
     x, k = np.broadcast_arrays(np.asarray(x, np.int64), np.asarray(k, np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -287,7 +175,7 @@ def _upper_ends(x: IntArray, drawn: int, population: int | None, tail: float) ->
     for _ in range(steps):
         middle = (low + high) / 2 if population is None else np.ceil((low + high) / 2)
         with np.errstate(under="ignore"):
-            p = np.exp(_log_probability(np.maximum(terms, -1), middle[:, None], drawn, population))
+            p = np.exp(log_probability(np.maximum(terms, -1), middle[:, None], drawn, population))
         inside = np.where(terms >= 0, p, 0.0).sum(axis=1) > tail
         low, high = np.where(inside, middle, low), np.where(inside, high, middle - (population is not None))
     found = (high if population is None else low) / (population or 1)

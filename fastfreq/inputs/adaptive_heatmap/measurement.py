@@ -59,8 +59,8 @@ def adaptive_heatmap(
       tell with less than some 60 images that no more than 0.06 are.
     - "controls": a pilot of 64 images, then a few frequencies on many images and all others on few, with what the
       former and the clean image foretell of the latter (`controlled.Controlled`). The fewest passes. Its 95 % is that
-      of large samples, no theorem, but was measured to hold in every cell of three networks, and of made outcomes of
-      which 1 to 50 % are wrong. It needs signs common to all frequencies to be worth it.
+      of large samples, no theorem, but was measured to hold on three networks, and on made outcomes of which 1 to 50 %
+      are wrong. It needs signs common to all frequencies to be worth it.
     - "anytime": intervals that hold at all moments at once, whatever makes you stop. For 0.03 a cell needs at most 1.5
       times the images that a fixed number needs of 1,000, 2.8 times of 10,000, 3.5 times with target="source".
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfreq.vocabulary import finite_samples
+from fastfreq.vocabulary import finite_samples, sequential_draws
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -71,14 +71,14 @@ def plain(known: Known) -> FloatArray:
 class Exact:
     """Group-sequential sampling with exact intervals: no assumption at all on images, model or neighbours.
 
-    Each cell on its own follows `finite_samples.sequential`, whose coverage is computed for every share that N images
+    Each cell on its own follows `sequential_draws.sequential`, whose coverage is computed for every share that N images
     can have. The randomness is that of the order of the images alone; outcomes are fixed numbers. Over the whole map
     Bonferroni's inequality holds whatever the dependence of the cells.
     """
 
     def __init__(self, half_width: float, confidence: float, population: int | None) -> None:
         self.half_width = half_width
-        self._plan = finite_samples.sequential(half_width, population, confidence=confidence)
+        self._plan = sequential_draws.sequential(half_width, population, confidence=confidence)
 
     def next_counts(self, known: Known) -> IntArray | None:
         """As in `Plan`."""
