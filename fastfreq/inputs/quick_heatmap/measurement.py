@@ -18,7 +18,7 @@ from fastfreq.engine.measure import measure
 from fastfreq.engine.measurement import Measurement
 from fastfreq.engine.run import RunOptions
 from fastfreq.engine.session import Session
-from fastfreq.inputs.adaptive_heatmap.measurement import margin
+from fastfreq.inputs.adaptive_heatmap.rounds import margin
 from fastfreq.inputs.heatmap.measurement import perturbed
 from fastfreq.vocabulary import checks, conventions
 from fastfreq.vocabulary.conventions import Convention
