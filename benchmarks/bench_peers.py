@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*"),
 ]
 # network, side, eps, images, frequencies, their batch size
-CASES = {"32": ("resnet20", 32, 4.0, 64, 8, 64), "224": ("resnet18", 224, 0.5, 16, 4, 16)}
+CASES = {"32": ("resnet20", 32, 4.0, 256, 32, 64), "224": ("resnet18", 224, 0.5, 16, 8, 16)}
 
 
 def their_figures(seconds: dict[str, list[float]], passes: int) -> dict[str, float]:

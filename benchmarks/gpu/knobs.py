@@ -79,6 +79,7 @@ def works() -> list[Work]:
         Work("gaussian_noise", _noise, (Knob("NOISE_BLOCK", wide), Knob("NOISE_WARPS", warps[:4])), 1e-6),
         Work("filter_bands", _bands, (
             Knob("BANDS_BLOCK", (256, 512, 1024, 2048)), Knob("BANDS_EACH", (4, 8, 16)), Knob("BANDS_WARPS", warps[:4]),
+            Knob("FINISH_WARPS", warps[:4]),
         ), 1e-6),
         Work("radial_power", _rings, (
             Knob("RINGS_BLOCK", (64, 128, 256, 512)), Knob("RINGS_WARPS", warps[:4]),

@@ -17,6 +17,7 @@ __all__ = [
     "DILATION_BYTES",
     "EIGENVALUES_LARGEST_SIDE",
     "EIGENVALUES_SMALLEST_TILE",
+    "FINISH_WARPS",
     "GRAM_ITERATION_DEPTH",
     "GRAM_ITERATION_LARGEST_SIDE",
     "INVERSE_BLOCK",
@@ -120,7 +121,8 @@ NOISE_BLOCK = 256  # counters of one program of `gaussian_noise`, of four values
 NOISE_WARPS = 4  # of its program; not yet measured on any GPU
 BANDS_BLOCK = 1024  # elements of one program of either kernel of `filter_bands`; not yet measured on any GPU
 BANDS_EACH = 8  # bands for which a program keeps its piece of the spectrum; not yet measured on any GPU
-BANDS_WARPS = 4  # of either program; not yet measured on any GPU
+BANDS_WARPS = 4  # of the program that masks spectra; not yet measured on any GPU
+FINISH_WARPS = 2  # of the program that finishes images; NVIDIA H200: 2 take .211 ms, 4 .233, 8 .264
 WAVELET_ROWS = 8  # of a tile of `dwt2` and `idwt2`; not yet measured on any GPU
 WAVELET_COLUMNS = 128  # of such a tile; not yet measured on any GPU
 WAVELET_WARPS = 4  # of its program; not yet measured on any GPU

@@ -195,5 +195,5 @@ def finish_launch(
             "C": c, "CHANNELS_LAST": channels_last, "BASE": images is not None, "CLIP": output.clip,
             "NORMALISE": normalised, "BLOCK": _configs.BANDS_BLOCK,
         },
-        _configs.BANDS_WARPS,
+        _configs.FINISH_WARPS,
     )  # fmt: skip
