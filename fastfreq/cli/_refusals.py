@@ -63,12 +63,22 @@ def guarded(options: argparse.Namespace) -> int:
         return 130
     except Exception as error:
         if not is_refusal(error):
-            error.add_note(f"fastfreq {options.verb}: no argument was refused; this is a bug, here or in the model")
+            kept = f"; {_kept(options)}" if _had_begun(error) else ""
+            error.add_note(
+                f"fastfreq {options.verb}: no argument was refused; this is a bug, here or in the model{kept}"
+            )
             raise
         if getattr(options, "traceback", False):
             traceback.print_exc()
         _say(options, in_words(message_of(error), options))
+        if _had_begun(error):
+            _say(options, _kept(options))
         return 2
+
+
+def _had_begun(error: BaseException) -> bool:
+    """Whether images were finished before it: the engine has noted so."""
+    return any("images are finished" in note for note in getattr(error, "__notes__", ()))
 
 
 def rank() -> int:

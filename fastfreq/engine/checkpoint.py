@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+import signal
+import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,20 @@ _SAVE_EVERY = 30  # seconds between two saves
 _PART = re.compile(r"[0-9a-f]{16}-\d{1,6}\.npz")  # of one run and rank
 _REFUSED = re.compile(r"[0-9a-f]{16}\.refused")  # a run whose images turned out to be others
 _LEFT = re.compile(rf"\.{_PART.pattern}\.[\w-]+\.\d{{1,9}}-\d+\.tmp")  # of one that was killed as it wrote
+
+
+@contextlib.contextmanager
+def workers_unheard() -> Iterator[None]:
+    """Without the signal by which a DataLoader's dead worker raises an error anywhere; reading from it says so too."""
+    heard = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    if not callable(heard) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, heard)
 
 
 class Checkpoint:
@@ -190,15 +207,40 @@ class Checkpoint:
         ready = self._path is not None and (self._token or self._believed)
         return bool(ready) and time.monotonic() - self._saved > _SAVE_EVERY
 
-    def save(self, value: Any) -> None:
+    def save(self, value: Any) -> bool:
         """Save what this process has finished; where that fails, warn: what was computed is not lost for it."""
         if self._path is None or value is None:
-            return
-        if self._token:  # a file of this run alone: nothing is overwritten, whatever the others turn out to be
-            self._write(value, self._folder / f"{self._token}-{self.ranks.rank}.npz")
-        elif self._believed:
-            self._write_whole(value)
+            return False
+        done = False
+        with workers_unheard():
+            if self._token:  # a file of this run alone: nothing is overwritten, whatever the others turn out to be
+                done = self._write(value, self._folder / f"{self._token}-{self.ranks.rank}.npz")
+            elif self._believed:
+                done = self._write_whole(value)
         self._saved = time.monotonic()
+        return done
+
+    @contextlib.contextmanager
+    def keeping(self, merged: result.Merger) -> Iterator[None]:
+        """Save what is finished at the end, also when it is an error or Ctrl-C, which then says what was kept."""
+        try:
+            yield
+        except BaseException as error:
+            with workers_unheard():
+                if said := self._kept(merged.result()):
+                    error.add_note(said)
+            raise
+        else:
+            self._kept(merged.result())
+
+    def _kept(self, value: Any) -> str:
+        """Save what is finished; what to say of it."""
+        if value is None:
+            return ""
+        count = f"{len(value.image_ids)} images are finished"
+        if value is self.before or self.save(value):
+            return f"{count} and kept in {self._path}: the same call goes on from there"
+        return f"{count} and lost: checkpoint=FILE keeps them" if self._path is None else ""
 
     def finished(self, value: Any) -> Any:
         """The result of all ranks and earlier runs, on each of them; saved by the first, in one file."""

@@ -132,13 +132,14 @@ def _measure(
 
             _announce(what, session, few, bar, total, first=ranks.first)
             session.advance = advance
-            try:
+            with checkpoint.keeping(merged):
                 for chunk in _shares(what, session, stream, ranks, mine):
                     todo = checkpoint.left(chunk, predicted=stream.predicted)
                     if not len(todo):
                         advance(round(len(chunk) * passes))
                         continue
-                    found = _evaluate(what, session, todo, settings, details, stream.predicted)
+                    with _named_images(todo):
+                        found = _evaluate(what, session, todo, settings, details, stream.predicted)
                     checkpoint.check_fits(found)
                     merged.add(found)
                     if checkpoint.due():
@@ -146,10 +147,7 @@ def _measure(
                 checkpoint.check_all_seen()
                 if session.first_look is not None:
                     session.first_look.end()
-            finally:  # also when interrupted: what is finished is kept
-                result = merged.result()
-                if checkpoint.before is not result:
-                    checkpoint.save(result)
+            result = merged.result()
         result = checkpoint.finished(result)
     finally:
         session.until_end.close()
@@ -261,6 +259,18 @@ def _pace(what: Measurement, session: Session, few: Chunk, total: int | None, ch
         return [*dataclasses.astuple(tuning.pace(network, session.shape, chosen, few.images, passes))]
 
     return tuning.Pace(*checkpoint.ranks.agreed(timed))
+
+
+@contextlib.contextmanager
+def _named_images(chunk: Chunk) -> Iterator[None]:
+    """An error of the model's says of which images, whatever its own message."""
+    try:
+        yield
+    except Exception as error:
+        first, last = int(chunk.ids[0]), int(chunk.ids[-1])
+        which = f"image {first} was" if first == last else f"images {first} to {last} were"
+        error.add_note(f"{which} being evaluated")
+        raise
 
 
 def _evaluate(

@@ -55,7 +55,7 @@ class Batches:
         Raises:
             ValueError, TypeError: as for `batches`.
         """
-        items: Iterator[Any] = _named_pillow(self._items)
+        items: Iterator[Any] = _items_of(self._items)
         first = next(items, None)
         if first is None:
             return
@@ -195,8 +195,9 @@ def _total(loader: DataLoader[Any]) -> int | None:
     return images // loader.batch_size * loader.batch_size if loader.drop_last else images
 
 
-def _named_pillow(items: Iterable[Any]) -> Iterator[Any]:
-    """`items`; what a DataLoader says of Pillow images becomes advice."""
+def _items_of(items: Iterable[Any]) -> Iterator[Any]:
+    """`items`; what a DataLoader says of Pillow images, and of workers that died, becomes advice."""
+    workers = getattr(items, "num_workers", 0) if isinstance(items, DataLoader) else 0
     iterator = iter(items)
     while True:
         try:
@@ -207,7 +208,19 @@ def _named_pillow(items: Iterable[Any]) -> Iterator[Any]:
             if "PIL." not in str(error):
                 raise
             raise _pillow_error() from error
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # of a broken pipe or by a signal, whichever is first; what a worker itself raises is told by "Caught"
+            if not workers or str(error).startswith("Caught") or not _of_a_worker(error):
+                raise
+            raise RuntimeError(
+                f"expected the DataLoader's workers to live, one died ({str(error).partition('.')[0]}): when memory "
+                f"runs out the system ends them; try fewer workers, or num_workers=0, which shows where it happens"
+            ) from error
         yield item
+
+
+def _of_a_worker(error: BaseException) -> bool:
+    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker")
 
 
 def _pillow_error() -> TypeError:
