@@ -259,7 +259,7 @@ def test_errors_name_the_corruption(setting):
 
     with pytest.raises(KeyError) as caught:
         ff.corruption_report(net, images, labels, corruptions={"broken": broken}, severities=(2,))
-    assert caught.value.__notes__ == ["raised by the corruption 'broken' at severity 2 on image 0"]
+    assert caught.value.__notes__[0] == "raised by the corruption 'broken' at severity 2 on image 0"
     for bad, message in (((), "at least one"), ((2, 1), "ascending")):
         options = {"corruptions": FUNCTIONS, "severities": bad} if bad else {"corruptions": {}}
         with pytest.raises(ValueError, match=message):

@@ -103,16 +103,23 @@ def test_binary_metrics_get_wilson_intervals(make_net, make_images):
 
 
 def test_sums_that_numpy_would_stretch_are_refused_and_the_checkpoint_is_named(tmp_path, make_net, make_images):
-    """A file whose sums lost a side is whole in itself; added to others, one figure would count for all."""
+    """Sums that lost a side, added to others, would let one figure count for all."""
     net = make_net()
     images, labels = make_images(net, n=4)
     options = {"eps": 1.0, "size": (3, 3), "layers": ("body",), "batch_size": 2}
-    half = ff.heatmap(net, images[:2], labels[:2], **options)
-    sums = half.layers["body"]
-    short = dataclasses.replace(half, layers={"body": ExactSum(sums.parts[..., :1])})
+    short = ff.heatmap(net, images[:2], labels[:2], **options)
+    object.__setattr__(short, "layers", {"body": ExactSum(short.layers["body"].parts[..., :1])})
     other = ff.heatmap(net, images[2:], labels[2:], first_image=2, **options)
     with pytest.raises(ValueError, match="expected two results with `layers` of one layout"):
         short + other
     short.save(tmp_path / "c.npz")
-    with pytest.raises(ValueError, match=r"c\.npz cannot be gone on from: expected two results with `layers`"):
+    with pytest.raises(ValueError, match=r"c\.npz is damaged: expected `layers` of shape \(m 3\)"):
         ff.heatmap(net, images, labels, checkpoint=tmp_path / "c.npz", **options)
+
+
+def test_figures_whose_shapes_do_not_belong_together_are_refused(pair):
+    sums = pair[0].layers["stem"]
+    with pytest.raises(ValueError, match=r"expected `layers` of shape \(m 3\) with m = \d+, got \(\d+, 1\)"):
+        dataclasses.replace(pair[0], layers={"stem": ExactSum(sums.parts[..., :1])})
+    with pytest.raises(ValueError, match=r"expected `labels` of shape \(n\)"):
+        dataclasses.replace(pair[0], labels=pair[0].labels[None])

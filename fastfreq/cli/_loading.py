@@ -108,7 +108,8 @@ def _device(options: argparse.Namespace) -> str:
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=asked)
+        if torch.empty(0, device=asked).is_meta:
+            raise RuntimeError("it has no numbers")
     except (RuntimeError, AssertionError) as error:  # as torch says both an unknown name and a missing device
         text = str(error).splitlines()[0][:60]
         raise RefusedError(

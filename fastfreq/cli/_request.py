@@ -63,7 +63,7 @@ def sha256(path: Path) -> str:
     if path.is_dir():
         files = (file for file in path.rglob("*") if file.is_file())
         for name, size in sorted((file.relative_to(path).as_posix(), file.stat().st_size) for file in files):
-            digest.update(f"{name}\n{size}\n".encode())
+            digest.update(f"{name}\n{size}\n".encode(errors="surrogateescape"))  # names need not be UTF-8
         path = path / "labels.csv"
     if path.is_file():
         with path.open("rb") as stream:

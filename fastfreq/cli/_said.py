@@ -26,8 +26,9 @@ class Said:
 
     def line(self, text: str) -> None:
         """A line for people."""
-        if not self._quiet:
-            print(text, flush=True)
+        if not self._quiet:  # names of files need not be what the terminal can show
+            shown = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+            print(shown.decode(sys.stdout.encoding or "utf-8"), flush=True)
 
     def result(self, name: str, result: Any, *, summary: list[dict[str, Any]], **also: Any) -> None:
         """A result in short."""

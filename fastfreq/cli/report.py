@@ -97,7 +97,8 @@ def _page(options: argparse.Namespace) -> Path:
 
 def _made_by(command: str, page: Path) -> bool:
     with page.open("rb") as file:
-        return f'content="{html.escape(command, quote=True)}"'.encode() in file.read(65536)
+        written = f'content="{html.escape(command, quote=True)}"'.encode(errors="backslashreplace")
+        return written in file.read(65536)
 
 
 def _of_the_example(options: argparse.Namespace, said: Said) -> None:

@@ -260,7 +260,7 @@ def _read() -> dict[str, Any]:
 def _remembered(key: str) -> tuple[int, bool, float] | None:
     if key not in _REMEMBERED:
         match _read().get(key):
-            case [int(size), bool(layout), float(seconds)] if 0 < size <= 4096:
+            case [int(size), bool(layout), float(seconds)] if size is not True and 0 < size <= 4096:
                 _REMEMBERED[key] = (size, layout, seconds)
     return _REMEMBERED.get(key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -59,6 +59,8 @@ class ApproximationCurve(ImagesResult, kind="approximation_curve"):
         counts: (k,) real numbers kept, of all channels together, ascending.
         errors: (k, n) mean over pixels and channels of the squared error, image by image.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"counts": "k", "errors": "k n"}
 
     shape: tuple[int, int, int] = same()
     frame: str = same()

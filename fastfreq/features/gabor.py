@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +37,11 @@ class Gabors:
         phase: (u,) radians at the centre.
         residual: (u,) share of the pattern's energy that is not in the Gabor function.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "orientation": "u", "frequency": "u", "centre": "u 2", "reach": "u 2", "amplitude": "u", "phase": "u",
+        "residual": "u",
+    }  # fmt: skip
 
     orientation: FloatArray
     frequency: FloatArray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class Invariance(ModelResult, kind="invariance"):
         norms: code -> (n,) L2 norm of the code of each image as it is.
         contrasts: code -> (n,) L2 distance from the code of an image of the same mean colour without any content.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"amounts": "k", "distances": "k n", "norms": "n", "contrasts": "n"}
 
     motion: str = same()
     asked: tuple[str, ...] = same()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, ClassVar, Literal, Unpack, get_args
 
 import numpy as np
 import torch
@@ -48,6 +48,11 @@ class Inversion(ModelResult, kind="invert"):
         pixel_errors: (l, n) ||what was found - image||^2 / ||image - its mean||^2; NaN for a flat image.
         gains: (l, n) <code, code of what was found> / ||code||^2.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "originals": "c h w n", "images": "l c h w n", "code_errors": "l n", "pixel_errors": "l n",
+        "gains": "l n",
+    }  # fmt: skip
 
     objective: str = same()
     search: ImageSearch = same()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ class LayerCode:
         smallest_share: (n,) least over largest magnitude of the non-zeros, atoms scaled to norm 1; NaN without any.
         stripe_size: numbers in a stripe.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"stripes": "n", "mean_stripes": "n", "density": "n", "smallest_share": "n"}
 
     weight_shape: tuple[int, ...]
     coherence: float

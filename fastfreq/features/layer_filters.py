@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,10 @@ class LayerFilters:
         wavelets: (u,) nearest wavelet of each, such as "db4 2 diagonal"; "" where none was asked for.
         wavelet_residual: (u,) share of the filter's energy that is not in the wavelet; NaN without one.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "units": "u", "filters": "u c h w", "patterns": "u h w", "pattern_share": "u", "wavelet_residual": "u",
+    }  # fmt: skip
 
     units: NDArray[np.int64]
     channels: int

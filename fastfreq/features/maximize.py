@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ class UnitImage:
         dead: whether not one pixel changes the objective at the image: its gradient is exactly 0.
         path: (steps,) float32 objective of the moved image at each step.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"image": "c h w", "path": "_"}
 
     image: NDArray[np.float32]
     activation: float

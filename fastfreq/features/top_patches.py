@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ class TopPatches(ModelResult, kind="top_patches"):
         activations: (u, n) float32, the largest over places, image by image.
         places: (u, n) int64 row times columns + column of the largest.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"units": "u", "activations": "u n", "places": "u n"}
 
     layer: str = same()
     size: tuple[int, int] = same()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class AdversarialSpectrum(Spectrum, kind="adversarial_spectrum"):
         attack_name: its name and radius, for people.
         labels: (n,) true classes; -1 where unknown (files of version 0.1).
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"labels": "n"}
 
     model: Identity | None = same()
     labelled: str = same("given")

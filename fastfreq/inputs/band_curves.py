@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class BandCurve(MetricsResult):
         labels, wrong, clean_wrong, sums, clean_sums: as in `MetricsResult`; conditions are bandwidths.
         distances: (b, 2) sum over sampled images and channels of ||altered - image||, and their number.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"bandwidths": "m", "distances": "m 2"}
 
     mask: str = same()
     clip: bool = same()

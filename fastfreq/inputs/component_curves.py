@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ class ComponentCurves(ModelResult, kind="component_curves"):
         predicted_low: (r, n) class of the low part.
         predicted_high: (r, n) class of the high part.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "radii": "r", "labels": "n", "predicted": "n", "predicted_low": "r n", "predicted_high": "r n",
+    }  # fmt: skip
 
     inclusive: bool = same()
     clip: bool = same()

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastfreq.data import ImageData
 from fastfreq.engine.images import Chunk
+from fastfreq.results._archive import mapped_array
 from fastfreq.vocabulary import checks, numbers, streams
 
 COMMON_CORRUPTIONS = (
@@ -241,15 +242,24 @@ class FolderSource:
             raise ValueError(f"expected the corruptions {missing} in {path}, it has {found}")
         self.names = tuple(names or found)
         self._arrays = {name: self._open(name) for name in self.names if name in arrays}
-        labels = self._path / "labels.npy"
-        self._labels = np.load(labels, allow_pickle=False) if labels.is_file() and self._arrays else None
+        self._labels = self._read_labels() if (self._path / "labels.npy").is_file() and self._arrays else None
         self._files: dict[tuple[str, int], list[tuple[Path, int]]] = {}
 
     def _open(self, name: str) -> NDArray[np.uint8]:
-        array = np.load(self._path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        array = mapped_array(self._path / f"{name}.npy")
         if array.dtype != np.uint8 or array.ndim != 4 or len(array) % 5:
             raise ValueError(f"expected {name}.npy as uint8 (5 n, h, w, c), got {array.dtype} {array.shape}")
         return array
+
+    def _read_labels(self) -> NDArray[np.int64]:
+        labels = mapped_array(self._path / "labels.npy")
+        rows = {len(array) for array in self._arrays.values()}
+        if labels.dtype.kind not in "iu" or rows != {labels.size}:
+            raise ValueError(
+                f"expected {self._path / 'labels.npy'} with an integer for each of the {sorted(rows)} rows of the "
+                f"arrays beside it, got {labels.dtype} {labels.shape}"
+            )
+        return labels.reshape(-1).astype(np.int64)
 
     def corrupted(self, chunk: Chunk, name: str, severity: int) -> Tensor:
         """Rows or files by image id, refused where labels show that they are other images."""
@@ -281,7 +291,7 @@ class FolderSource:
                 f"image {ids.max()}"
             )
         rows = (severity - 1) * count + ids
-        labels = None if self._labels is None else self._labels.reshape(-1)[rows].astype(np.int64)
+        labels = None if self._labels is None else self._labels[rows]
         return torch.from_numpy(np.ascontiguousarray(array[rows].transpose(0, 3, 1, 2))), labels
 
     def _images(self, name: str, severity: int, ids: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import fastfreq_kernels as kernels
 import numpy as np
@@ -49,6 +49,10 @@ class FourierAttack(ModelResult, kind="fourier_attack"):
         clean_wrong: (n,) bool, misclassified without any perturbation.
         found: (n,) index of the query that fooled the image, -1 where none did.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "frequencies": "q 2", "signs": "q c", "labels": "n", "clean_wrong": "n", "found": "n",
+    }  # fmt: skip
 
     size: tuple[int, int] = same()
     eps: float = same()

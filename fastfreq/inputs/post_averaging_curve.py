@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack, get_args
+from typing import Any, ClassVar, Unpack, get_args
 
 import numpy as np
 import torch
@@ -50,6 +50,11 @@ class PostAveragingCurve(ModelResult, kind="post_averaging_curve"):
         averaged: (r, n) class of each image by the average.
         averaged_attacked: (r, n) class of each attacked image by the average.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "radii": "r", "labels": "n", "predicted": "n", "predicted_attacked": "n", "averaged": "r n",
+        "averaged_attacked": "r n",
+    }  # fmt: skip
 
     radii: FloatArray = condition()
     normalised: bool = same()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import fastfreq_kernels as kernels
 import numpy as np
@@ -70,6 +70,10 @@ class Spectrum(ImagesResult):
         ring_cells: (r,) sum over images of the frequencies in each ring.
         log_frequency_sum: (2, r) sums over images of mean and variance of log f over the ring; 0 for ring 0.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "ring_sum": "c r", "ring_moments": "r r", "ring_cells": "r", "log_frequency_sum": "2 r",
+    }  # fmt: skip
 
     statistic: str = same()
     shape: tuple[int, int, int] | None = same()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class KeptValues:
             how many values are kept (Weyl).
         found: whether a gap was found; if not, every value above the floor counts as kept.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"counts": "_"}
 
     counts: IntArray
     threshold: float

@@ -157,7 +157,13 @@ def _watch(model: nn.Module, layers: list[nn.Module], input_size: tuple[int, ...
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
     seen = LayerUses(layers, norms)
     with torch.inference_mode(False), torch.no_grad():
-        zeros = torch.zeros(1, *(int(n) for n in input_size), dtype=example.dtype, device=example.device)
+        try:
+            zeros = torch.zeros(1, *(int(n) for n in input_size), dtype=example.dtype, device=example.device)
+        except (RuntimeError, TypeError) as error:  # too much memory, or no number of bytes at all
+            raise ValueError(
+                f"expected an `input_size` whose zeros fit into memory, got {tuple(input_size)}: "
+                f"{str(error).splitlines()[0]:.120}"
+            ) from error
         try:
             with as_written(), seen.watching():
                 model(zeros)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,8 @@ class Downsampling(Result, kind="downsampling"):
         batch: images in that batch.
         skipped: (name, reason) of convolutions that were left out.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"correct": "n", "coarse_correct": "n", "seconds": "_ 2"}
 
     model: str = same()
     input_size: tuple[int, ...] = same()

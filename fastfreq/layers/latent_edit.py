@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,11 @@ class LatentEdit(Result, kind="latent_edit"):
         outputs: (n, ...) what came out unchanged.
         edited: (m, n, ...) what came out for each factor.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "factors": "m", "coefficients": "n", "images": "n *image", "outputs": "n *output",
+        "edited": "m n *output",
+    }  # fmt: skip
 
     layer: str = same()
     frequency: tuple[int, ...] = same()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,11 @@ class LayerActivations:
             if these are fewer; NaN beyond.
         images: number of inputs seen.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "frequencies": "f _", "multiplicity": "f", "energy": "f", "eigenvalues": "f _", "kept": "f",
+        "kept_energy": "f", "output_energy": "f", "kept_output_energy": "f", "angles": "f _",
+    }  # fmt: skip
 
     frequencies: IntArray
     multiplicity: IntArray

@@ -79,6 +79,25 @@ def read_members(
             raise ValueError(f"expected {what}, {path} is not one or is damaged: {reason}") from error
 
 
+def mapped_array(path: Path) -> NDArray[Any]:
+    """An array of a .npy file, mapped into memory and not to be written; its header must agree with the file's size.
+
+    Raises:
+        ValueError: the file is no array, holds objects, or is longer or shorter than it declares; the message names it.
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            shape, fortran, dtype = _description(file, path.name)
+            start, count = file.tell(), math.prod(shape)
+            if start + count * dtype.itemsize != path.stat().st_size or not count:
+                raise ValueError(f"it declares {dtype} {shape} in {path.stat().st_size} bytes")
+        except Exception as error:  # numpy raises errors of any kind on damaged files
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"expected a .npy file as numpy.save writes it, {path} is damaged: {reason}") from error
+    return np.memmap(path, dtype, mode="r", offset=start, shape=shape, order="F" if fortran else "C")
+
+
 def _check_total(path: Path, declared: int, max_bytes: int | None) -> None:
     size = path.stat().st_size
     limit = default_limit(size) if max_bytes is None else max_bytes

@@ -37,9 +37,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, all or nothing."""
+    """Write `text` as UTF-8, all or nothing; what has no UTF-8, such as bytes in names of files, is written out."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def probe(target: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastfreq.vocabulary.conventions import Convention
 from fastfreq.vocabulary.sums import EXPONENTS, ExactSum
 
+from . import shapes
 from .folds import Outcomes
 from .identity import Identity
 
@@ -95,11 +96,10 @@ def _decode(value: Any, arrays: Arrays, depth: int) -> Any:
             return ExactSum(parts)
         case {"outcomes": str(path), "images": int(images)}:
             packed = _array(arrays, path)
-            if packed.dtype != np.uint8 or packed.ndim < 1 or images < 0 or packed.shape[-1] != (images + 7) // 8:
-                raise ValueError(f"expected outcomes of {images} images in {path!r}, got {packed.dtype} {packed.shape}")
+            found = Outcomes(packed, images)
             if images % 8 and packed.size and (packed[..., -1] & (0xFF >> images % 8)).any():
                 raise ValueError(f"expected no outcomes past the last image in {path!r}")
-            return Outcomes(packed, images)
+            return found
         case {"tuple": list(values)}:
             return tuple(_decode(v, arrays, depth + 1) for v in values)
         case {"dict": list(pairs)}:
@@ -114,7 +114,9 @@ def _decode(value: Any, arrays: Arrays, depth: int) -> Any:
             hints = typing.get_type_hints(_RECORDS[name])
             if not all(fits(v, hints[k]) for k, v in given.items()):
                 raise ValueError(f"expected the fields of {name} with their types")
-            return _RECORDS[name](**given)
+            made = _RECORDS[name](**given)
+            shapes.check(made)
+            return made
     raise ValueError(f"expected a value of a result, got a dict of {sorted(map(str, value))[:4]}")
 
 
@@ -122,6 +124,18 @@ def _array(arrays: Arrays, path: str) -> NDArray[Any]:
     if path not in arrays:
         raise ValueError(f"expected an array {path!r}, there is none")
     return arrays[path]
+
+
+def check_types(kind: type, fields: dict[str, Any]) -> None:
+    """Refuse fields of another type than the class declares.
+
+    Raises:
+        ValueError: the first.
+    """
+    hints = typing.get_type_hints(kind)
+    for name, value in fields.items():
+        if not fits(value, hints[name]):
+            raise ValueError(f"expected `{name}` as {hints[name]}, got {type(value).__name__}")
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -95,6 +95,13 @@ class Outcomes:
     packed: NDArray[np.uint8]
     images: int
 
+    def __post_init__(self) -> None:
+        n = self.images
+        if self.packed.dtype != np.uint8 or n < 0 or self.packed.shape[-1:] != ((n + 7) // 8,):
+            raise ValueError(
+                f"expected outcomes of {n} images, eight to a byte, got {self.packed.dtype} {self.packed.shape}"
+            )
+
     @classmethod
     def of(cls, values: Any) -> Outcomes:
         """From booleans (..., n)."""

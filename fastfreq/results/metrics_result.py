@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ class MetricsResult(ModelResult):
         sums: metric -> (m, 2) sum and sum of squares over images.
         clean_sums: metric -> (2,) the same of the images as they are.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "labels": "n", "wrong": "m n", "clean_wrong": "n", "sums": "m 2", "clean_sums": "2",
+    }  # fmt: skip
 
     labels: NDArray[np.int64] = by_image()
     wrong: Outcomes = by_image(conditions=0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import store
+from . import codec, store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,4 +121,6 @@ def load(path: str | Path, *, max_bytes: int | None = None) -> Any:
         home = next((k for k in KINDS if kind in k.former), None)
         if home is None:
             raise ValueError(f"expected a result of a known kind, got {kind!r:.40}")
-        return result_class(home.name).from_format_1(header, arrays)
+        result = result_class(home.name).from_format_1(header, arrays)
+        codec.check_types(type(result), {f.name: getattr(result, f.name) for f in dataclasses.fields(result)})
+        return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import codec, comparison, folds, registry, store, tables
+from . import codec, comparison, folds, registry, shapes, store, tables
 from .folds import Fold, by_image, same, text
 from .identity import Identity
 
@@ -72,6 +71,7 @@ class Result:
         Raises:
             ValueError: the first that does not.
         """
+        shapes.check(self)
         declared = self._folds()
         n = len(self._ids)
         counts = {len(getattr(self, name)) for name in self._named("condition")}
@@ -204,10 +204,7 @@ class Result:
         if not needed <= set(fields) <= set(known):
             wrong = sorted(needed - set(fields)) or sorted(set(fields) - set(known))
             raise ValueError(f"expected the fields of a {cls.__name__}, {wrong} are missing or unknown")
-        hints = typing.get_type_hints(cls)
-        for name, value in fields.items():
-            if not codec.fits(value, hints[name]):
-                raise ValueError(f"expected `{name}` as {hints[name]}, got {type(value).__name__}")
+        codec.check_types(cls, fields)
         return cls(**fields)
 
     @classmethod
@@ -280,6 +277,8 @@ class ImagesResult(Result):
         image_ids: (n,) what identified each image, ascending: its place among all images.
         image_hashes: (n,) uint64 of each image's pixels; 0 where unknown (files of version 0.1).
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"image_ids": "n", "image_hashes": "n"}
 
     image_ids: NDArray[np.int64] = by_image()
     image_hashes: NDArray[np.uint64] = by_image()

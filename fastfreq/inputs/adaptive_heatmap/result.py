@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,11 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
         expected_passes: that `precision_goal` takes in all, by the intervals so far; `passes` where it is reached. An
             estimate: a few images a cell put it up to a third (0.03) or a half (0.1) too low.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "frequencies": "m 2", "labels": "n", "clean_wrong": "n", "tried": "m n", "wrong": "m n",
+        "estimates": "m", "lows": "m", "highs": "m", "controls": "_ 2",
+    }  # fmt: skip
 
     convention: Convention = same()
     eps: float = same()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,11 @@ class CorruptionReport(ModelResult, kind="corruption_report"):
         baseline_clean_wrong: {"baseline": (n,)}, or {}.
         fractions: (k, s, n) float32, ||H(C(X) - X)||^2 / ||C(X) - X||^2 of each image; NaN where C(X) = X.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "labels": "n", "wrong": "k s n", "clean_wrong": "n", "baseline_wrong": "k s n",
+        "baseline_clean_wrong": "n", "fractions": "k s n",
+    }  # fmt: skip
 
     corruptions: tuple[str, ...] = condition()
     severities: tuple[int, ...] = same()

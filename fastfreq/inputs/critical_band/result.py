@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,6 +104,10 @@ class CriticalBand(ModelResult, kind="critical_band"):
         clean_wrong: (n,) bool, the same without noise.
         left: (b, d) sum over images of (deviation left after clipping) / deviation, mean over channels.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "bands": "b", "deviations": "d", "labels": "n", "wrong": "b d n", "clean_wrong": "n", "left": "b d",
+    }  # fmt: skip
 
     bands: FloatArray = same()
     deviations: FloatArray = same()

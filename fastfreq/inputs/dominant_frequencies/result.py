@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +59,11 @@ class DominantFrequencies(ModelResult, kind="dominant_frequencies"):
         loss_squares: (k, g) sum of squares of the same.
         clean_loss: (k,) sum of the cross entropy of whole images.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "labels": "n", "wrong": "g n", "clean_wrong": "n", "classes": "k", "loss_sum": "k g",
+        "loss_squares": "k g", "clean_loss": "k",
+    }  # fmt: skip
 
     size: tuple[int, int] = same()
     patch: int = same()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,8 @@ class FeatureSpectra(ModelResult, kind="feature_spectra"):
         delta: layer -> (r, 2), see `FeatureProfile`.
         zero: layer -> (2,), see `FeatureProfile`.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"delta": "_ 2", "zero": "2"}
 
     asked: tuple[str, ...] = same()
     skip_dead: bool = same()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,11 @@ class GradientHeatmap(ModelResult, kind="gradient_heatmap"):
         class_ring_sum: (k, r) sum over images of each class of the ring's share.
         class_power_sum: (k, f) sum over images of each class of sum_c |G_c(k)|^2; (k, 0) without maps per class.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "labels": "n", "clean_wrong": "n", "predicted_wrong": "f n", "power_sum": "c f", "power_squares": "f",
+        "ring_sum": "r 2", "classes": "k", "class_ring_sum": "k r",
+    }  # fmt: skip
 
     size: tuple[int, int] = same()
     eps: float | None = same()

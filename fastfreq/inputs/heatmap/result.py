@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,8 @@ class Heatmap(MetricsResult, kind="heatmap"):
         layers: layer -> (f, 3) sums over images of the absolute and relative change and the cosine.
         norms: (f, 2) sum over sampled images and channels of (norm left after clipping) / eps, and their number.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"frequencies": "m 2", "layers": "m 3", "norms": "m 2"}
 
     convention: Convention = same()
     eps: float = same()
