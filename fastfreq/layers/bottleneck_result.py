@@ -67,6 +67,14 @@ class Bottleneck(Result, kind="bottleneck"):
     activations: dict[str, LayerActivations] = same()
     blocks: tuple[str, ...] = same(())
 
+    def _check_shapes(self) -> None:
+        super()._check_shapes()
+        for name in self.spectrum:
+            f = len(self.spectrum[name].distinct)
+            for field, shape in (("kept", self.kept[name].counts.shape), ("pooling", self.pooling[name].shape)):
+                if shape != (f,):
+                    raise ValueError(f"expected `{field}` of {name} of shape ({f},), got {shape}")
+
     # ---------------------------------------------------------------- layers
     @property
     def layers(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfreq.results import codec
+from fastfreq.results import codec, shapes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -58,6 +58,9 @@ class LayerActivations:
     kept_output_energy: FloatArray
     angles: FloatArray
     images: int
+
+    def __post_init__(self) -> None:
+        shapes.check(self)
 
     @property
     def measured(self) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ def check(holder: Any) -> None:
 
     There, a field has one word for each axis: a number is its length, "_" any length, and another word the length that
     the same word has in other fields; "*name", the last, stands for all axes that are left. Of a dict, every value has
-    that shape; None has none.
+    that shape; None has none, and a tuple one axis.
 
     Raises:
         ValueError: the first field of another shape.
@@ -21,7 +21,7 @@ def check(holder: Any) -> None:
     known: dict[str, Any] = {}
     for name, declared in declared_of(type(holder)).items():
         for value in _arrays(getattr(holder, name)):
-            shape = value.parts.shape[1:] if isinstance(value, ExactSum) else tuple(value.shape)
+            shape = _shape(value)
             if not _bound(shape, declared.split(), known):
                 where = ", ".join(f"{word} = {known[word]}" for word in declared.split() if word in known)
                 raise ValueError(f"expected `{name}` of shape ({declared}){' with ' * bool(where)}{where}, got {shape}")
@@ -41,6 +41,12 @@ def _arrays(value: Any) -> Iterator[Any]:
         yield from value.values()
     elif value is not None:
         yield value
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if isinstance(value, tuple):
+        return (len(value),)
+    return value.parts.shape[1:] if isinstance(value, ExactSum) else tuple(value.shape)
 
 
 def _bound(shape: tuple[int, ...], words: list[str], known: dict[str, Any]) -> bool:

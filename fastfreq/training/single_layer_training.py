@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class SingleLayerTraining(TrainedResult, kind="single_layer_training"):
         samples: (training, test).
         runs: seed -> accuracies.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"variances": "v", "layers": "l"}
 
     variances: FloatArray = same()
     layers: NDArray[np.int64] = same()

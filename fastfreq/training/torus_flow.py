@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,8 @@ class TorusFlow(Result, kind="torus_flow"):
         shape: of the grid.
     """
 
+    SHAPES: ClassVar[dict[str, str]] = {"frequencies": "f _", "rates": "f", "target": "f", "start": "f", "times": "t"}
+
     frequencies: NDArray[np.int64] = same()
     rates: FloatArray = same()
     order: float = same()
@@ -42,6 +44,9 @@ class TorusFlow(Result, kind="torus_flow"):
     shape: tuple[int, ...] = same()
 
     def _check_shapes(self) -> None:
+        super()._check_shapes()
+        if not len(self.times):
+            raise ValueError("expected at least one of `times`, got none")
         sizes = {len(self.frequencies), len(self.rates), len(self.target), len(self.start), int(np.prod(self.shape))}
         if len(sizes) > 1:
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class TransferLearning(TrainedResult, kind="transfer_learning"):
         penalty: on the last layer.
         runs: seed -> accuracies.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"samples": "m"}
 
     stems: tuple[str, ...] = same()
     features: tuple[int, ...] = same()

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class DeltaFit(TrainedResult, kind="delta_fit"):
         samples: points of the grid; frequencies are 1 .. below half of them.
         runs: seed -> what became of its networks.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"varied": "s", "values": "s", "parameters": "s"}
 
     varied: tuple[str, ...] = same()
     values: FloatArray = same()

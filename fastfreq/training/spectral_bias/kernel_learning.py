@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -59,6 +59,8 @@ class KernelLearning(TrainedResult, kind="kernel_learning"):
         kernel: which.
         runs: seed -> what became of its network.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"eigenvalues": "n", "bins": "_"}
 
     eigenvalues: FloatArray = same()
     bins: NDArray[np.int64] = same()

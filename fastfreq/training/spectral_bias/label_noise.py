@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ class LabelNoise(TrainedResult, kind="label_noise"):
         samples: (training, validation).
         runs: seed -> what became of its networks.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"frequencies": "f"}
 
     frequencies: FloatArray = same()
     amplitude: float = same()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ class ManifoldClassification(TrainedResult, kind="manifold_classification"):
         samples: points on the curve.
         runs: seed -> what became of its networks.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"shapes": "l", "frequencies": "k"}
 
     frequencies: NDArray[np.int64] = same()
     shapes: FloatArray = same()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ class ManifoldLearning(TrainedResult, kind="manifold_learning"):
         samples: points on the curve.
         runs: seed -> what became of its networks.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"shapes": "l", "frequencies": "k"}
 
     shapes: FloatArray = same()
     frequencies: NDArray[np.int64] = same()

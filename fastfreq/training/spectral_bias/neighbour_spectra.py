@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class NeighbourSpectra(TrainedResult, kind="neighbour_spectra"):
         grid: side of the grid on which functions are compared.
         runs: seed -> what became of its points and network.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"neighbours": "m", "radius": "r"}
 
     neighbours: NDArray[np.int64] = same()
     radius: FloatArray = same()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,6 +58,8 @@ class ParameterRobustness(TrainedResult, kind="parameter_robustness"):
         samples: points of the grid.
         runs: seed -> what became of its network.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"frequencies": "k", "deltas": "d"}
 
     frequencies: NDArray[np.int64] = same()
     deltas: FloatArray = same()

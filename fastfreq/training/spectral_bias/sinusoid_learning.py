@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,8 @@ class SinusoidLearning(TrainedResult, kind="sinusoid_learning"):
         layers: (l,) names of the linear layers.
         runs: seed -> what became of its network.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"frequencies": "k", "target_amplitudes": "k"}
 
     frequencies: NDArray[np.int64] = same()
     target_amplitudes: FloatArray = same()

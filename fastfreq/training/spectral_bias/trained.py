@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ class TrainedResult(Result):
         training: how networks were made and trained.
         steps: (t,) after which they were looked at.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {"steps": "t"}
 
     training: Training = same()
     steps: NDArray[np.int64] = same()
