@@ -583,7 +583,7 @@ def test_damaged_files_are_refused(tmp_path, path):
         ({"steps": np.array([0, 2, 1])}, "ascending"),
         ({"errors": {"dft": good.errors["dft"][:, :1]}}, "2 rows of 'dft'"),
         ({"errors": {}}, "2 rows of 'dft'"),
-        ({"run_ids": np.array([0, 1])}, "2 runs along its last axis"),
+        ({"run_ids": np.array([0, 1])}, "r = 2"),
         ({"radii": {"dft": np.zeros(5)}}, "2 rows"),
     ]:
         with pytest.raises(ValueError, match=message):

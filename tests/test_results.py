@@ -123,3 +123,12 @@ def test_figures_whose_shapes_do_not_belong_together_are_refused(pair):
         dataclasses.replace(pair[0], layers={"stem": ExactSum(sums.parts[..., :1])})
     with pytest.raises(ValueError, match=r"expected `labels` of shape \(n\)"):
         dataclasses.replace(pair[0], labels=pair[0].labels[None])
+
+
+def test_a_spectrum_that_is_nan_has_no_power_law_and_says_so(make_net, make_images):
+    images, _ = make_images(make_net(), n=4)
+    found = ff.image_spectrum(images)
+    nan = dataclasses.replace(found, ring_sum=ExactSum(np.full_like(found.ring_sum.parts, np.nan)))
+    with pytest.raises(ValueError, match="expected power in every ring to take its logarithm, ring 1 has none"):
+        nan.slope()
+    assert nan.headline().startswith("no power law") and nan.summary()

@@ -206,7 +206,7 @@ class Spectrum(ImagesResult):
         mean = self.channel_radial.mean(axis=0)[chosen]
         if not (mean > 0).all():
             raise ValueError(
-                f"expected power in every ring to take its logarithm, ring {ring[chosen][mean <= 0][0]} has none; "
+                f"expected power in every ring to take its logarithm, ring {ring[chosen][~(mean > 0)][0]} has none; "
                 f"fit a range that has some with `lowest` and `highest` (cycles per pixel)"
             )
         y, (middle, spread) = np.log(mean), self.log_frequency_sum.value[:, chosen] / self.count

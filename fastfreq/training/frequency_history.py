@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,11 @@ class FrequencyHistory(Result, kind="frequency_history"):
         total_errors: (s, r) ||h - f|| / ||f|| on the probes themselves.
         losses: (s, r) that the training loop gave; NaN where it gave none.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "steps": "s", "run_ids": "r", "errors": "s _ r", "magnitude_errors": "s _ r", "parts": "s 2 r",
+        "total_errors": "s r", "losses": "s r",
+    }  # fmt: skip
 
     items = "run"
     probes: str = same()

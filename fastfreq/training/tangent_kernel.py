@@ -71,7 +71,7 @@ class TangentKernelDecay(Result, kind="tangent_kernel_decay"):
     @property
     def exponent(self) -> float:
         """The p of the power |k|^-p through the rates above |k| = 0, by least squares of logarithms."""
-        seen = (self.radius > 0) & (self.rates > 0)
+        seen = (self.radius > 0) & (self.rates > 0) & np.isfinite(self.radius) & np.isfinite(self.rates)
         if np.unique(self.radius[seen]).size < 2:
             return np.nan
         return -float(np.polyfit(np.log(self.radius[seen]), np.log(self.rates[seen]), 1)[0])
