@@ -53,3 +53,13 @@ def test_sums_by_class_are_those_of_each_classs_terms(terms):
     for row, label in enumerate((0, 2, 3, 4)):
         wanted = [math.fsum(column) for column in terms[labels.numpy() == label].T]
         np.testing.assert_allclose(sums.value[row], wanted, rtol=4e-16)
+
+
+def test_parts_that_no_terms_have_are_refused(terms):
+    parts = ExactSum.of(terms, axis=0).parts
+    np.testing.assert_array_equal(ExactSum.of_parts(parts).parts, parts)
+    for wrong in (0.3, 1e300, np.inf, np.nan):
+        damaged = parts.copy()
+        damaged[3].flat[0] = wrong
+        with pytest.raises(ValueError, match="parts of a sum"):
+            ExactSum.of_parts(damaged)

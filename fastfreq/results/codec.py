@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfreq.vocabulary.conventions import Convention
-from fastfreq.vocabulary.sums import EXPONENTS, ExactSum
+from fastfreq.vocabulary.sums import ExactSum
 
 from . import shapes
 from .folds import Outcomes
@@ -90,10 +90,10 @@ def _decode(value: Any, arrays: Arrays, depth: int) -> Any:
         case {"array": str(path)}:
             return _array(arrays, path)
         case {"sum": str(path)}:
-            parts = _array(arrays, path)
-            if parts.dtype != np.float64 or parts.shape[:1] != (len(EXPONENTS),):
-                raise ValueError(f"expected the parts of a sum in {path!r}, got {parts.dtype} {parts.shape}")
-            return ExactSum(parts)
+            try:
+                return ExactSum.of_parts(_array(arrays, path))
+            except ValueError as error:
+                raise ValueError(f"{error} in {path!r}") from error
         case {"outcomes": str(path), "images": int(images)}:
             packed = _array(arrays, path)
             found = Outcomes(packed, images)

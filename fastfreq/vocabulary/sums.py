@@ -41,6 +41,25 @@ class ExactSum:
         return cls(np.zeros((_PARTS, *shape)))
 
     @classmethod
+    def of_parts(cls, parts: FloatArray) -> ExactSum:
+        """The sum whose parts a file says.
+
+        Raises:
+            ValueError: no terms have such parts.
+        """
+        if parts.dtype != np.float64 or parts.shape[:1] != (_PARTS,):
+            raise ValueError(f"expected the {_PARTS} parts of a sum, got {parts.dtype} {parts.shape}")
+        units = np.ldexp(parts, -np.array(EXPONENTS).reshape(-1, *[1] * (parts.ndim - 1)))
+        strange = ~np.isfinite(units[0])
+        units[0][strange] = 0
+        if not (np.abs(units) <= 2.0**53).all() or (units != np.rint(units)).any():  # comparisons with NaN are false
+            raise ValueError("expected the parts of a sum, multiples of their units, got other numbers")
+        if np.isnan(parts[0]).any():
+            parts = parts.copy()
+            parts[0][np.isnan(parts[0])] = np.nan  # one that can be added without a warning
+        return cls(parts)
+
+    @classmethod
     def of(cls, terms: Tensor | FloatArray, axis: int | None = None) -> ExactSum:
         """The sum of `terms` over one axis, or (None) of each term alone; on the terms' own device."""
         given = torch.as_tensor(terms)
