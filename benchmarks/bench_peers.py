@@ -56,7 +56,7 @@ def bench_rai_toolbox(case, record, monkeypatch):
     def theirs(signs: bool = True):
         return fourier.create_heatmaps(
             DataLoader(TensorDataset(pixels, labels), batch_size=batch), (side, side), model=model, basis_norm=eps,
-            metrics={"accuracy": accuracy}, rand_flip_per_channel=signs, device=DEVICE, factor_2pi_phase_shift=1 / 8,
+            metrics={"accuracy": accuracy}, rand_flip_per_channel=signs, device=DEVICE,
             row_col_coords=at,
         )  # fmt: skip
 
