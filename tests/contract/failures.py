@@ -110,8 +110,12 @@ def ctrl_c(row: Row, path: Path) -> BaseException:
             signal.raise_signal(signal.SIGINT)
 
     EVENTS.on_call = press
-    with pytest.raises(KeyboardInterrupt) as caught:
-        run(row, loader(), checkpoint=path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run(row, loader(), checkpoint=path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     EVENTS.reset()
     return caught.value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.contract.table import BY_NAME
 MEASURED = ("filter_curve", "gradient_heatmap", "image_spectrum")
 
 
+# a DataLoader whose worker died opens temporary files, and its own signal may strike there: torch's, not ours
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("mishap", failures.MISHAPS)
 @pytest.mark.parametrize("name", MEASURED)
 def test_what_was_finished_is_kept_and_gone_on_from(tmp_path, name, mishap):
@@ -25,6 +28,7 @@ def test_what_was_finished_is_kept_and_gone_on_from(tmp_path, name, mishap):
     if "model" in row.cannot and mishap in ("the_model_raises", "ctrl_c"):
         pytest.skip("has no model")
     said = failures.notes(failures.MISHAPS[mishap](row, path))
+    gc.collect()  # here, where what such files say is not heard
     kept = len(ff.load(path).image_ids)
     assert 0 < kept < 96
     assert f"{kept} images are finished and kept in {path}: the same call goes on from there" in said

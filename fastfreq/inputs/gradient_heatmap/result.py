@@ -43,7 +43,7 @@ class GradientHeatmap(ModelResult, kind="gradient_heatmap"):
     """
 
     SHAPES: ClassVar[dict[str, str]] = {
-        "labels": "n", "clean_wrong": "n", "predicted_wrong": "f n", "power_sum": "c f", "power_squares": "f",
+        "labels": "n", "clean_wrong": "n", "predicted_wrong": "_ n", "power_sum": "c f", "power_squares": "f",
         "ring_sum": "r 2", "classes": "k", "class_ring_sum": "k r",
     }  # fmt: skip
 
