@@ -17,6 +17,7 @@ What breaks one of these is a finding: its bytes and its traceback are written t
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -216,6 +217,7 @@ class Session:
     # ------------------------------------------------------------ cases
     def run(self, count: int, until: float = float("inf")) -> None:
         """So many more cases, or what fits until then."""
+        gc.collect()  # what others left may write files when it goes
         here, cache = Path.cwd(), os.environ.get("FASTFREQ_CACHE_DIR", "")
         os.environ["FASTFREQ_CACHE_DIR"] = str(self._cache)
         with self.target.prepared(self._work):
