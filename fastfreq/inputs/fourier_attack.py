@@ -133,13 +133,8 @@ class FourierAttack(ModelResult, kind="fourier_attack"):
 
         Frequencies asked early win ties: with the order "random" the map favours none.
         """
-        every, cells = fourier.unique_frequencies(self.shape[1:], self.size)
-        number = {(int(ky), int(kx)): i for i, (ky, kx) in enumerate(every)}
-        counts = np.full(len(every), np.nan)
-        counts[[number[int(ky), int(kx)] for ky, kx in self.frequencies]] = 0
-        for ky, kx in self.frequencies[self.found[self.success]]:
-            counts[number[int(ky), int(kx)]] += 1
-        return counts[cells]
+        counts = np.bincount(self.found[self.success], minlength=len(self.frequencies))
+        return fourier.to_map(counts, self.frequencies, self.shape[1:], self.size)
 
     # ---------------------------------------------------------------- out of the toolkit
     def table(self) -> list[dict[str, Any]]:

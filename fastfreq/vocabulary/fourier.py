@@ -10,7 +10,7 @@ import math
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -115,6 +115,24 @@ def unique_frequencies(shape: tuple[int, int], size: tuple[int, int] | None = No
     columns = (keys + shape[1]) % width - shape[1]
     frequencies = np.stack([(keys - columns) // width, columns], axis=1)
     return frequencies, cells.reshape(grid.shape[:2]).astype(np.int64)
+
+
+def to_map(
+    values: ArrayLike, frequencies: IntArray, shape: tuple[int, int], size: tuple[int, int] | None = None
+) -> FloatArray:
+    """Values (f,) of distinct frequencies (f, 2) as a centred map; twins share a value, cells of no value are NaN.
+
+    Args:
+        values: one of each frequency.
+        frequencies: canonical ones, each once and on the map.
+        shape: as for `unique_frequencies`.
+        size: as for `unique_frequencies`.
+    """
+    every, cells = unique_frequencies(shape, size)
+    key = np.array([2 * shape[1], 1])  # orders the pairs as they are sorted
+    full = np.full(len(every), np.nan)
+    full[np.searchsorted(every @ key, frequencies @ key)] = values
+    return full[cells]
 
 
 def basis_image(frequency: tuple[int, int], shape: tuple[int, int], phase: float) -> FloatArray:

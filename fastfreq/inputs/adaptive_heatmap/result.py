@@ -79,11 +79,7 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
     # ---------------------------------------------------------------- maps
     def to_map(self, values: ArrayLike) -> FloatArray:
         """Values (f,) of the evaluated frequencies as a centred map; twins share a value, the rest is NaN."""
-        every, cells = fourier.unique_frequencies(self.shape[1:], self.size)
-        full = np.full(len(every), np.nan)
-        key = np.array([4 * max(self.shape), 1])
-        full[np.searchsorted(every @ key, self.frequencies @ key)] = values
-        return full[cells]
+        return fourier.to_map(values, self.frequencies, self.shape[1:], self.size)
 
     @property
     def error(self) -> FloatArray:

@@ -52,12 +52,7 @@ class Heatmap(MetricsResult, kind="heatmap"):
     # ---------------------------------------------------------------- maps
     def to_map(self, values: ArrayLike) -> FloatArray:
         """Values (f,) of the evaluated frequencies as a centred map; twins share a value, the rest is NaN."""
-        every, cells = fourier.unique_frequencies(self.shape[1:], self.size)
-        full = np.full(len(every), np.nan)
-        width = max(self.shape)
-        key = np.array([4 * width, 1])
-        full[np.searchsorted(every @ key, self.frequencies @ key)] = values
-        return full[cells]
+        return fourier.to_map(values, self.frequencies, self.shape[1:], self.size)
 
     @property
     def count(self) -> NDArray[np.int64]:

@@ -86,10 +86,10 @@ class Draws:
         return found
 
 
-def by_length(rows: Sequence[NDArray[np.int64]]) -> dict[int, NDArray[np.intp]]:
-    """Places of rows that are as long as each other, by length; empty ones are left out."""
+def by_length(rows: Sequence[NDArray[np.int64]]) -> list[NDArray[np.intp]]:
+    """Places of rows that are as long as each other, the shortest first; empty ones are left out."""
     lengths = np.array([len(row) for row in rows])
-    return {int(n): np.flatnonzero(lengths == n) for n in np.unique(lengths[lengths > 0])}
+    return [np.flatnonzero(lengths == n) for n in np.unique(lengths[lengths > 0])]
 
 
 def share_of(value: Any) -> float:

@@ -146,13 +146,12 @@ class _QuickMeasurement(Measurement):
         rows = [row[row < f] for row in rows]
         kinds, clean_wrong = self._clean(session, chunk, np.flatnonzero(as_they_are))
         counts = np.zeros((2, f, self._kinds), np.int64)
-        for length, members in by_length(rows).items():
+        for members in by_length(rows):
             each = np.stack([rows[i] for i in members], axis=1)
             wrong = self._outcomes(session, chunk.part(torch.from_numpy(members)), each)
             of = np.broadcast_to(kinds[members], each.shape)
             np.add.at(counts[0], (each, of), 1)
             np.add.at(counts[1], (each[wrong], of[wrong]), 1)
-            assert length == len(each)
         return {
             "drawn": counts[0],
             "wrong": counts[1],

@@ -62,8 +62,7 @@ class QuickHeatmap(ModelResult, kind="quick_heatmap"):
 
     def to_map(self, values: ArrayLike) -> FloatArray:
         """Values (f,) as a centred map; twins share a value."""
-        _, cells = fourier.unique_frequencies(self.shape[1:], self.size)
-        return np.asarray(values, dtype=np.float64)[cells]
+        return fourier.to_map(values, self.frequencies, self.shape[1:], self.size)
 
     @property
     def error(self) -> FloatArray:
