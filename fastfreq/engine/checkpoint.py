@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -32,20 +30,6 @@ _SAVE_EVERY = 30  # seconds between two saves
 _PART = re.compile(r"[0-9a-f]{16}-\d{1,6}\.npz")  # of one run and rank
 _REFUSED = re.compile(r"[0-9a-f]{16}\.refused")  # a run whose images turned out to be others
 _LEFT = re.compile(rf"\.{_PART.pattern}\.[\w-]+\.\d{{1,9}}-\d+\.tmp")  # of one that was killed as it wrote
-
-
-@contextlib.contextmanager
-def workers_unheard() -> Iterator[None]:
-    """Without the signal by which a DataLoader's dead worker raises an error anywhere; reading from it says so too."""
-    heard = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
-    if not callable(heard) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, heard)
 
 
 class Checkpoint:
@@ -212,11 +196,10 @@ class Checkpoint:
         if self._path is None or value is None:
             return False
         done = False
-        with workers_unheard():
-            if self._token:  # a file of this run alone: nothing is overwritten, whatever the others turn out to be
-                done = self._write(value, self._folder / f"{self._token}-{self.ranks.rank}.npz")
-            elif self._believed:
-                done = self._write_whole(value)
+        if self._token:  # a file of this run alone: nothing is overwritten, whatever the others turn out to be
+            done = self._write(value, self._folder / f"{self._token}-{self.ranks.rank}.npz")
+        elif self._believed:
+            done = self._write_whole(value)
         self._saved = time.monotonic()
         return done
 
@@ -226,9 +209,8 @@ class Checkpoint:
         try:
             yield
         except BaseException as error:
-            with workers_unheard():
-                if said := self._kept(merged.result()):
-                    error.add_note(said)
+            if said := self._kept(merged.result()):
+                error.add_note(said)
             raise
         else:
             self._kept(merged.result())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .arithmetic import float32
 from .memory import is_out_of_memory
+from .workers import told_where_read
 
 _STEADY = 1e-5  # of the largest value: by how much two passes over the same images may differ
 _ALONE = 1e-3  # of the largest value: rounding, which may depend on an image's neighbours, stays below
@@ -19,8 +20,12 @@ _ALONE = 1e-3  # of the largest value: rounding, which may depend on an image's 
 
 @contextlib.contextmanager
 def undisturbed(gradients: bool = False) -> Iterator[None]:
-    """Without a graph, in the precision asked for, whatever the caller is in; without inference mode for gradients."""
+    """Without a graph, in the precision asked for, whatever the caller is in; without inference mode for gradients.
+
+    What a signal says of a DataLoader's workers waits until images are read.
+    """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(told_where_read())
         stack.enter_context(torch.inference_mode(not gradients))
         stack.enter_context(torch.no_grad())
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):

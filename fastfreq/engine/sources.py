@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from fastfreq.vocabulary import checks
 
+from . import workers
+
 IMAGE_KEYS = ("pixel_values", "images", "image", "x", "img")
 LABEL_KEYS = ("labels", "label", "y", "target")
 _CHANNELS = (1, 3, 4)
@@ -197,11 +199,11 @@ def _total(loader: DataLoader[Any]) -> int | None:
 
 def _items_of(items: Iterable[Any]) -> Iterator[Any]:
     """`items`; what a DataLoader says of Pillow images, and of workers that died, becomes advice."""
-    workers = getattr(items, "num_workers", 0) if isinstance(items, DataLoader) else 0
+    count = getattr(items, "num_workers", 0) if isinstance(items, DataLoader) else 0
     iterator = iter(items)
     while True:
         try:
-            item = next(iterator)
+            item = workers.read(iterator)
         except StopIteration:
             return
         except TypeError as error:
@@ -210,7 +212,7 @@ def _items_of(items: Iterable[Any]) -> Iterator[Any]:
             raise _pillow_error() from error
         except (RuntimeError, ConnectionError, EOFError) as error:
             # of a broken pipe or by a signal, whichever is first; what a worker itself raises is told by "Caught"
-            if not workers or str(error).startswith("Caught") or not _of_a_worker(error):
+            if not count or str(error).startswith("Caught") or not _of_a_worker(error):
                 raise
             raise RuntimeError(
                 f"expected the DataLoader's workers to live, one died ({str(error).partition('.')[0]}): when memory "

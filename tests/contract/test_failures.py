@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import signal
 import warnings
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 import fastfreq as ff
 from fastfreq import demo
 from fastfreq.cli import main
+from fastfreq.engine.sources import batches
+from fastfreq.engine.workers import told_where_read
 from tests.contract import failures, subjects
 from tests.contract.table import BY_NAME
 
@@ -20,7 +24,10 @@ MEASURED = ("filter_curve", "gradient_heatmap", "image_spectrum")
 
 
 # a DataLoader whose worker died opens temporary files, and its own signal may strike there: torch's, not ours
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+TORCHS = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@TORCHS
 @pytest.mark.parametrize("mishap", failures.MISHAPS)
 @pytest.mark.parametrize("name", MEASURED)
 def test_what_was_finished_is_kept_and_gone_on_from(tmp_path, name, mishap):
@@ -43,6 +50,21 @@ def test_without_a_checkpoint_the_way_to_keep_images_is_said():
     with pytest.raises(ValueError, match="stopped inside") as caught:
         failures.run(BY_NAME["filter_curve"], failures.loader())
     assert "images are finished and lost: checkpoint=FILE keeps them" in failures.notes(caught.value)
+
+
+@TORCHS
+def test_a_worker_that_died_is_told_of_where_images_are_read():
+    """Not in the middle of a pass or of a save, where torch's signal strikes."""
+    with told_where_read():
+        read = iter(batches(failures.loader(failures.dies, workers=1)))
+        next(read)
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
+        sum(range(1000))  # where Python hears signals
+        with pytest.raises(RuntimeError, match="workers to live, one died"):
+            list(read)
+    assert signal.getsignal(signal.SIGCHLD).__module__ == "torch.utils.data._utils.signal_handling"
 
 
 NETS = """
