@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,14 @@ class QuickHeatmap(ModelResult, kind="quick_heatmap"):
         clean_drawn: images that were looked at as they are.
         clean_wrong: those that were misclassified.
     """
+
+    SHAPES: ClassVar[dict[str, str]] = {
+        "frequencies": "f 2",
+        "labels": "n",
+        "drawn": "f s",
+        "wrong": "f s",
+        "kinds": "s",
+    }
 
     convention: Convention = same()
     eps: float = same()
