@@ -312,6 +312,8 @@ def test_a_field_with_another_number_of_classes_is_refused():
     good = ff.dominant_frequencies(subjects.network(), images[:8], labels[:8], size=(3, 3))
     with pytest.raises(ValueError, match=f"expected `loss_sum` of shape .* with k = {len(good.classes)}"):
         dataclasses.replace(good, loss_sum=good.loss_sum[1:])
+    with pytest.raises(ValueError, match="expected `classes` to be those of `labels`"):
+        dataclasses.replace(good, labels=good.labels * 0)
 
 
 def test_models_of_two_precisions_are_not_compared():

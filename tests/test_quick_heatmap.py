@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 
@@ -179,3 +180,9 @@ def test_an_ordinary_network_and_an_uneven_map(make_net, make_images):
     assert rows[0].keys() >= {"ky", "kx", "count", "error", "error_low", "error_high", "pilot"}
     narrow, wide = (np.subtract(*quick.interval(confidence=c)[::-1]).mean() for c in (0.5, 0.99))
     assert narrow < wide
+
+
+def test_counts_of_other_kinds_of_images_are_refused(case):
+    quick = ff.quick_heatmap(*case, eps=4.0, size=(5, 7), share=0.4, **FIXED)
+    with pytest.raises(ValueError, match=r"expected `kinds` of shape \(s\) with s = \d"):
+        dataclasses.replace(quick, kinds=np.append(quick.kinds, 0))

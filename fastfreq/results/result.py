@@ -284,10 +284,13 @@ class ImagesResult(Result):
     image_hashes: NDArray[np.uint64] = by_image()
 
     def _check_shapes(self) -> None:
-        """Refuse ids that are not ascending too: a file may say anything, and an image twice would count twice."""
+        """Refuse ids that are not ascending, an image twice would count twice, and classes other than the labels'."""
         super()._check_shapes()
         if not (np.diff(self.image_ids) > 0).all():
             raise ValueError("expected `image_ids` ascending, each once")
+        for name in self._named("class"):
+            if not np.array_equal(getattr(self, name), np.unique(self.__dict__["labels"])):
+                raise ValueError(f"expected `{name}` to be those of `labels`, ascending, each once")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
