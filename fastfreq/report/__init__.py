@@ -105,12 +105,25 @@ def _section(page: Page, kind: str, shown: list[tuple[str, Any]], example: Any, 
             if result.activations:
                 page.picture("activations", result.plot_activations(), f"{name}: what the images hold.", of=name)
     page.add(kinds.NOTES.get(kind, ""))
+    _tables(page, {name: tables.table_rows(result.summary()) for name, result in named.items()})
     for name, result in named.items():
-        page.table(*tables.table_rows(result.summary()), title=name)
         if left_out := getattr(result, "skipped", ()):
             page.table(["left out", "kind", "reason"], left_out, title=f"{name}: what has weights and is not above")
     if kind == "heatmap":
         heatmaps.after(page, named, example)
+
+
+def _tables(page: Page, shown: dict[str, Any]) -> None:
+    """The table of each, (head, rows); where all have one column beside the same first one, one table of all."""
+    head, rows = next(iter(shown.values()))
+    keys = [row[0] for row in rows]
+    alike = all(h == head and [row[0] for row in r] == keys for h, r in shown.values())
+    if len(shown) > 1 and len(head) == 2 and alike:
+        columns = [[row[1] for row in r] for _, r in shown.values()]
+        page.table([head[0], *shown], list(zip(keys, *columns, strict=True)), title=head[1])
+        return
+    for name, (head, rows) in shown.items():
+        page.table(head, rows, title=name)
 
 
 def _named(shown: list[tuple[str, Any]]) -> dict[str, Any]:
