@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fastfreq as ff
-from fastfreq.results import store
+from fastfreq.results import store, tables
 from fastfreq.vocabulary.sums import ExactSum
 
 
@@ -132,3 +132,14 @@ def test_a_spectrum_that_is_nan_has_no_power_law_and_says_so(make_net, make_imag
     with pytest.raises(ValueError, match="expected power in every ring to take its logarithm, ring 1 has none"):
         nan.slope()
     assert nan.headline().startswith("no power law") and nan.summary()
+
+
+def test_figures_with_intervals_have_two_digits_of_the_half_width():
+    rows = [
+        {"x": 0.17565, "x_low": 0.1501, "x_high": 0.2039},
+        {"x": 1234.4, "x_low": 1200.0, "x_high": 1300.0},
+        {"x": 0.0, "x_low": 0.0, "x_high": 0.0},
+        {"x": 0.25, "x_low": float("nan"), "x_high": float("nan")},
+    ]
+    _, shown = tables.table_rows(rows)
+    assert [cell for (cell,) in shown] == ["0.176 [0.150, 0.204]", "1234 [1200, 1300]", "0 [0, 0]", "0.25"]

@@ -20,16 +20,20 @@ def table_rows(table: Sequence[dict[str, Any]]) -> Rows:
     pairs = [(f"{name}{low}", f"{name}{high}") for name in names for low, high in _ENDS]
     ends = {end for pair in pairs if set(pair) <= set(names) for end in pair}
     head = [name for name in names if name not in ends]
-    shown = [[cell(row[name]) + _interval(row, name) for name in head] for row in table]
+    shown = [[_figure(row, name) for name in head] for row in table]
     return [name.replace("_", " ") for name in head], shown
 
 
-def _interval(row: Mapping[str, Any], name: str) -> str:
-    """What follows a figure; nothing where it has no interval, or one of a single image."""
+def _figure(row: Mapping[str, Any], name: str) -> str:
+    """A figure with its interval, to two digits of its half-width; alone without one, or with one of a single image."""
     for low, high in ((row.get(f"{name}{low}"), row.get(f"{name}{high}")) for low, high in _ENDS):
         if isinstance(low, float) and isinstance(high, float) and not math.isnan(low + high):
-            return f" [{low:.3g}, {high:.3g}]"
-    return ""
+            half = (high - low) / 2
+            digits = 1 - math.floor(math.log10(half)) if 1e-5 < half < 1e5 else None
+            if digits is None or not isinstance(row[name], float) or abs(row[name]) > 1e6:
+                return f"{cell(row[name])} [{low:.3g}, {high:.3g}]"
+            return f"{row[name]:.{max(0, digits)}f} [{low:.{max(0, digits)}f}, {high:.{max(0, digits)}f}]"
+    return cell(row[name])
 
 
 def from_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
