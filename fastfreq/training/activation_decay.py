@@ -8,7 +8,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import fastfreq_kernels as kernels
 import numpy as np
@@ -94,6 +94,20 @@ class ActivationDecay(Result, kind="activation_decay"):
         stated: (a,) c as theory has it, NaN where it is not known.
     """
 
+    SHAPES: ClassVar[dict[str, str]] = {
+        "names": "a",
+        "frequencies": "k",
+        "amplitudes": "a k",
+        "noise": "a k",
+        "laws": "a",
+        "measured": "a",
+        "powers": "a",
+        "oscillations": "a",
+        "residuals": "a",
+        "stated_laws": "a",
+        "stated": "a",
+    }
+
     names: tuple[str, ...] = same()
     frequencies: FloatArray = same()
     amplitudes: FloatArray = same()
@@ -105,15 +119,6 @@ class ActivationDecay(Result, kind="activation_decay"):
     residuals: FloatArray = same()
     stated_laws: tuple[str, ...] = same()
     stated: FloatArray = same()
-
-    def _check_shapes(self) -> None:
-        a, k = len(self.names), len(self.frequencies)
-        for name in ("laws", "measured", "powers", "oscillations", "residuals", "stated_laws", "stated"):
-            if len(getattr(self, name)) != a:
-                raise ValueError(f"expected `{name}` of {a} activations, got {len(getattr(self, name))}")
-        for name in ("amplitudes", "noise"):
-            if getattr(self, name).shape != (a, k):
-                raise ValueError(f"expected `{name}` of shape {(a, k)}, got {getattr(self, name).shape}")
 
     @property
     def seen(self) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,14 @@ class FrequencyOrder(Result, kind="frequency_order"):
         seed: of the weights.
     """
 
+    SHAPES: ClassVar[dict[str, str]] = {
+        "frequencies": "f",
+        "amplitudes": "f",
+        "times": "r",
+        "errors": "r f",
+        "predicted": "f",
+    }
+
     mode: str = same()
     case: str = same()
     setting: str = same()
@@ -51,12 +59,6 @@ class FrequencyOrder(Result, kind="frequency_order"):
     criterion: str = same()
     threshold: float = same()
     seed: int = same()
-
-    def _check_shapes(self) -> None:
-        f, r = len(self.frequencies), len(self.times)
-        for name, shape in (("amplitudes", (f,)), ("predicted", (f,)), ("errors", (r, f))):
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"expected `{name}` of shape {shape}, got {getattr(self, name).shape}")
 
     @property
     def watched(self) -> FloatArray:

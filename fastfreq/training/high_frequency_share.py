@@ -6,7 +6,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,15 @@ class HighFrequencyShare(Result, kind="high_frequency_share"):
         dimension: of the input.
     """
 
+    SHAPES: ClassVar[dict[str, str]] = {
+        "cutoffs": "c",
+        "steps": "r",
+        "loss": "r",
+        "high_loss": "r c",
+        "rate_share": "r c",
+        "gradient": "r",
+    }
+
     cutoffs: FloatArray = same()
     steps: NDArray[np.int64] = same()
     loss: FloatArray = same()
@@ -61,12 +70,6 @@ class HighFrequencyShare(Result, kind="high_frequency_share"):
     regularity: float = same()
     deviation: float = same()
     dimension: int = same()
-
-    def _check_shapes(self) -> None:
-        shape = len(self.steps), len(self.cutoffs)
-        for name, wanted in (("loss", shape[:1]), ("gradient", shape[:1]), ("high_loss", shape), ("rate_share", shape)):
-            if getattr(self, name).shape != wanted:
-                raise ValueError(f"expected `{name}` of shape {wanted}, got {getattr(self, name).shape}")
 
     @property
     def half(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,16 @@ class LinearFrequencyPrinciple(Result, kind="linear_frequency_principle"):
         trained: (p,) outputs of the trained network at the points; empty without one.
     """
 
+    SHAPES: ClassVar[dict[str, str]] = {
+        "inputs": "n d",
+        "targets": "n",
+        "points": "p d",
+        "times": "t",
+        "predicted": "t p",
+        "residuals": "t n",
+        "trained": "_",
+    }
+
     inputs: FloatArray = same()
     targets: FloatArray = same()
     points: FloatArray = same()
@@ -48,12 +58,9 @@ class LinearFrequencyPrinciple(Result, kind="linear_frequency_principle"):
     trained: FloatArray = same()
 
     def _check_shapes(self) -> None:
-        n, p, t = len(self.inputs), len(self.points), len(self.times)
-        for name, shape in (("targets", (n,)), ("predicted", (t, p)), ("residuals", (t, n))):
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"expected `{name}` of shape {shape}, got {getattr(self, name).shape}")
-        if self.trained.shape not in ((p,), (0,)):
-            raise ValueError(f"expected `trained` of shape ({p},), got {self.trained.shape}")
+        super()._check_shapes()
+        if len(self.trained) not in (0, len(self.points)):
+            raise ValueError(f"expected `trained` of shape ({len(self.points)},), got {self.trained.shape}")
 
     @property
     def rms(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,6 +39,15 @@ class ReLUTransform(Result, kind="relu_transform"):
         lipschitz: `lipschitz_bound` of the network.
     """
 
+    SHAPES: ClassVar[dict[str, str]] = {
+        "frequencies": "k r",
+        "transform": "k m",
+        "facets": "k m",
+        "window": "_ r",
+        "origin": "d",
+        "directions": "r d",
+    }
+
     frequencies: FloatArray = same()
     transform: NDArray[np.complex128] = same()
     facets: NDArray[np.complex128] = same()
@@ -48,17 +57,6 @@ class ReLUTransform(Result, kind="relu_transform"):
     pieces: int = same()
     facet_length: float = same()
     lipschitz: float = same()
-
-    def _check_shapes(self) -> None:
-        k, m = self.transform.shape if self.transform.ndim == 2 else (-1, -1)
-        r, d = self.directions.shape if self.directions.ndim == 2 else (-1, -1)
-        wanted = {
-            "transform": (k, m), "facets": (k, m), "frequencies": (k, r), "window": (len(self.window), r),
-            "directions": (r, d), "origin": (d,),
-        }  # fmt: skip
-        for name, shape in wanted.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"expected `{name}` of shape {shape}, got {getattr(self, name).shape}")
 
     @property
     def radius(self) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,16 @@ class TangentKernelDecay(Result, kind="tangent_kernel_decay"):
         parameters: number of trained parameters.
     """
 
+    SHAPES: ClassVar[dict[str, str]] = {
+        "frequencies": "f _",
+        "rates": "f",
+        "alignment": "f",
+        "eigenvalues": "e",
+        "eigen_error": "e",
+        "eigen_frequencies": "e",
+        "eigen_shares": "e",
+    }
+
     frequencies: FloatArray = same()
     rates: FloatArray = same()
     alignment: FloatArray = same()
@@ -55,13 +65,6 @@ class TangentKernelDecay(Result, kind="tangent_kernel_decay"):
     samples: int = same()
     outputs: int = same()
     parameters: int = same()
-
-    def _check_shapes(self) -> None:
-        f, e = len(self.frequencies), len(self.eigenvalues)
-        if self.rates.shape != (f,) or self.alignment.shape != (f,):
-            raise ValueError(f"expected `rates` and `alignment` of shape ({f},), got {self.rates.shape}")
-        if any(v.shape != (e,) for v in (self.eigen_error, self.eigen_frequencies, self.eigen_shares)):
-            raise ValueError(f"expected errors, frequencies and shares of {e} eigenvalues")
 
     @property
     def radius(self) -> FloatArray:
