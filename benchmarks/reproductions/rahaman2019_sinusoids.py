@@ -4,7 +4,8 @@
 
 Published: frequencies 5, 10, ..., 50, 200 points, 6 layers of 256 units, Adam at 3e-4, 80,000 steps, 10 networks (the
 authors' notebooks: 60,000 steps, 20 networks); low frequencies first in both settings, norms grow as high ones come.
-Scaled: 12,000 steps and two networks of each setting.
+Scaled: 40,000 steps, by which every frequency is learnt, and two networks of each setting. Single networks swap
+neighbouring frequencies: rank correlations .88 to .99 of each, .99 and 1 of the mean amplitudes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ AMPLITUDES = {"equal": 1.0, "growing": 0.1 * np.arange(1, 11)}
 
 
 def main() -> None:
-    chosen = options(__doc__ or "", seeds=(11, 12), steps=12_000)
+    chosen = options(__doc__ or "", seeds=(11, 12), steps=40_000)
     recipe = ff.training.Recipe(checkpoint=chosen.checkpoint, steps=chosen.steps, record_every=100)
     results, claims, shown = {}, [], {}
     for name, amplitudes in AMPLITUDES.items():
