@@ -14,8 +14,8 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq.results.registry import load
-from fastfreq.training import Recipe, relu_network
-from fastfreq.training.spectral_bias import _checkpoint, _ensemble, _spectra, _training
+from fastfreq.training import Recipe, _checkpoint, relu_network
+from fastfreq.training.spectral_bias import _ensemble, _spectra, _training
 from fastfreq.training.spectral_bias.neighbour_spectra import nearest_means
 from fastfreq.training.spectral_bias.recipe import make_network
 from fastfreq.vocabulary import streams
@@ -606,7 +606,11 @@ def test_another_training_has_another_checkpoint_and_a_damaged_one_is_named(tmp_
     for changed in ({"seeds": (3,)}, {"steps": 21}, {"optimizer": functools.partial(torch.optim.Adam, lr=3.001e-3)}):
         sinusoids(checkpoint=tmp_path, **changed)
     assert len(first) == 1 and len(set(tmp_path.glob("*.pt"))) == 4
-    first.pop().write_bytes(b"PK nothing")
+    own = first.pop()
+    (set(tmp_path.glob("*.pt")) - {own}).pop().replace(own)
+    with pytest.raises(ValueError, match=f"the checkpoint of this training .*{own.name} is another's"):
+        sinusoids(checkpoint=tmp_path)
+    own.write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match="expected a checkpoint of a training, .* cannot be read.*remove it"):
         sinusoids(checkpoint=tmp_path)
     with pytest.raises(OSError, match="exists|directory"):

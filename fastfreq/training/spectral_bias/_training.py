@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fastfreq.layers import spectral_norm
+from fastfreq.training._checkpoint import Checkpoint
 
-from ._checkpoint import Checkpoint
 from ._ensemble import Ensemble, ensemble
 from .recipe import Recipe, Training, description, recorded_steps
 
@@ -73,7 +73,10 @@ class Fit:
         last, history = int(self.steps[-1]), list[Records]()
         with torch.enable_grad(), torch.autocast(self._inputs.device.type, enabled=False):
             self._clip_parameters()
-            checkpoint = Checkpoint(self._recipe.checkpoint, self._request())
+            checkpoint = Checkpoint(
+                self._recipe.checkpoint, self._request(), parts=("step", "networks", _LOSSES, "records"),
+                way="Recipe(checkpoint=FOLDER)",
+            )  # fmt: skip
             first = self._go_on(checkpoint.before(), history)
             bar = tqdm(
                 range(first, last + 1), desc="training", unit="step", initial=first, total=last + 1,
@@ -99,7 +102,7 @@ class Fit:
                     outputs = self._predict()
                     losses = self._losses(outputs, slice(None)).double().cpu().numpy()
                     history.append(record(self.networks, outputs.double().cpu().numpy()) | {_LOSSES: losses})
-                checkpoint.keep(lambda at=step: self._state(at, history), last=step == last)
+                checkpoint.keep(lambda at=step: self._state(at, history), at=f"step {step}", last=step == last)
             if step < last:
                 self.networks.step(self._inputs, self._losses)
                 self._clip_parameters()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastfreq.results import codec
+from fastfreq.training._checkpoint import check_folder
 from fastfreq.vocabulary import checks, numbers, streams
 
 NetworkFactory = Callable[[int], nn.Module]
@@ -90,8 +91,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and numbers.as_int(name, value) < 1:
                 raise ValueError(f"expected `{name}` from 1, got {value}")
-        if self.checkpoint is not None and not isinstance(self.checkpoint, (str, Path)):
-            raise TypeError(f"expected `checkpoint` as a folder, got {type(self.checkpoint).__name__}")
+        check_folder(self.checkpoint)
 
 
 def filled(recipe: Recipe | None, *, rate: float, steps: int, record_every: int) -> Recipe:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastfreq.results import atomic
 
 _SAVE_EVERY = 30.0  # seconds between two files
 _KEEP_EVERY = 1.0  # seconds between two copies in memory, which is what an interruption may cost
-_FORMAT = "training 1"
+_FORMAT, _REQUEST = "training 2", "request"
 
 
 class Checkpoint:
@@ -28,21 +28,27 @@ class Checkpoint:
     Args:
         folder: None for no file.
         request: what the training is: texts, numbers, arrays, tensors, and lists and dicts of them.
+        parts: keys of its state.
+        way: how users ask for a checkpoint, for messages.
 
     Raises:
+        TypeError: no folder.
         OSError: a folder that takes no files, said before anything is computed.
     """
 
-    def __init__(self, folder: str | Path | None, request: Any) -> None:
+    def __init__(
+        self, folder: str | Path | None, request: Any, *, parts: Collection[str], way: str = "checkpoint=FOLDER"
+    ) -> None:
         self._path: Path | None = None
         self._state: dict[str, Any] | None = None
         self._kept, self._saved = 0.0, time.monotonic()
         self._unsaved = self._readable = False
+        self._parts, self._way, self._at, self._request = set(parts), way, "", ""
+        check_folder(folder)
         if folder is None:
             return
-        digest = hashlib.blake2b(_FORMAT.encode(), digest_size=8)
-        _take_in(digest, request)
-        self._path = Path(folder).absolute() / f"{digest.hexdigest()}.pt"  # programs change their folder
+        self._request = digest_of(request)
+        self._path = Path(folder).absolute() / f"{self._request}.pt"  # programs change their folder
         self._path.parent.mkdir(parents=True, exist_ok=True)
         atomic.probe(self._path)
 
@@ -50,18 +56,19 @@ class Checkpoint:
         """What an earlier run of this very training left.
 
         Raises:
-            ValueError: a file that cannot be read.
+            ValueError: a file that cannot be read, or that another training has left under this name.
         """
         if self._path is None or not self._path.exists():
             return None
-        return _read(self._path)
+        return self._read(self._path)
 
-    def keep(self, state: Callable[[], dict[str, Any]], *, last: bool) -> None:
+    def keep(self, state: Callable[[], dict[str, Any]], *, at: str, last: bool) -> None:
         """Where a training stands now: copied if a second has passed, written if it is time."""
         now = time.monotonic()
         if self._path is None or not (last or now - self._kept >= _KEEP_EVERY):
             return
-        self._state, self._unsaved = copy.deepcopy(state()), True
+        found = copy.deepcopy(state()) | {_REQUEST: self._request}
+        self._state, self._at, self._unsaved = found, at, True
         self._kept = time.monotonic()
         if last or now - self._saved >= _SAVE_EVERY:
             self.save()
@@ -74,7 +81,7 @@ class Checkpoint:
             with atomic.atomic_path(self._path) as temporary:
                 torch.save(self._state, temporary)
                 if not self._readable:  # optimisers and schedules of others may keep what no reader of ours takes
-                    _read(temporary)
+                    self._read(temporary)
                     self._readable = True
             self._unsaved = False
         except (OSError, RuntimeError, ValueError, MemoryError, TypeError, AttributeError) as error:
@@ -88,21 +95,40 @@ class Checkpoint:
     def said(self) -> str:
         """What is safe, for messages."""
         if self._path is None:
-            return "nothing of the training is kept; `Recipe(checkpoint=FOLDER)` lets one go on after an interruption"
+            return f"nothing of the training is kept; `{self._way}` lets one go on after an interruption"
         if self._state is None:
             return "the training had not begun"
-        return f"step {self._state['step']} is kept in {self._path}: the same call goes on from there"
+        return f"{self._at} is kept in {self._path}: the same call goes on from there"
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # what unpickling raises is anything
+            said = (str(error) or type(error).__name__).partition(".")[0]
+            raise ValueError(
+                f"expected a checkpoint of a training, {path} cannot be read: {said}; remove it"
+            ) from error
+        if not isinstance(state, dict) or not self._parts | {_REQUEST} <= set(state):
+            raise ValueError(f"expected a checkpoint of a training, {path} is none; remove it")
+        if state[_REQUEST] != self._request:
+            raise ValueError(
+                f"expected the checkpoint of this training ({self._request}), {path} is another's "
+                f"({state[_REQUEST]!s:.40}): of other data or arguments; give another folder, or remove it"
+            )
+        return state
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what unpickling raises is anything
-        said = (str(error) or type(error).__name__).partition(".")[0]
-        raise ValueError(f"expected a checkpoint of a training, {path} cannot be read: {said}; remove it") from error
-    if not isinstance(state, dict) or not {"step", "networks", "losses", "records"} <= set(state):
-        raise ValueError(f"expected a checkpoint of a training, {path} is none; remove it")
-    return state
+def check_folder(folder: str | Path | None) -> None:
+    """Raise a TypeError for what is no folder's name."""
+    if folder is not None and not isinstance(folder, (str, Path)):
+        raise TypeError(f"expected `checkpoint` as a folder, got {type(folder).__name__}")
+
+
+def digest_of(value: Any) -> str:
+    """Sixteen letters by which texts, numbers, arrays, tensors, and lists and dicts of them are known."""
+    digest = hashlib.blake2b(_FORMAT.encode(), digest_size=8)
+    _take_in(digest, value)
+    return digest.hexdigest()
 
 
 def _take_in(digest: Any, value: Any) -> None:
