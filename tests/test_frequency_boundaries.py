@@ -26,6 +26,7 @@ from fastfreq.training import (
 )
 from fastfreq.training._order_cases import weighted_modes
 from fastfreq.training.high_frequency_share import regularity
+from tests.in_place import InPlace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -100,6 +101,19 @@ def test_a_loss_that_diverges_keeps_what_was_seen():
             mlp(nn.ReLU), target, steps=60, size=512, cutoffs=(1, 2), optimizer=lambda p: torch.optim.SGD(p, 50.0)
         )
     assert 1 <= len(found.steps) < 40 and np.isfinite(found.loss).all()
+
+
+def test_networks_that_work_in_place_and_optimizers_that_look_twice():
+    kept, net = None, mlp(nn.GELU, width=5)
+    for inplace in (False, True):
+        front = InPlace(copy.deepcopy(net), inplace)
+        found = high_frequency_share(front, target, steps=3, records=4, size=128, cutoffs=(1,))
+        kept = kept or found
+    assert found.table() == kept.table() and found.loss.tolist() == kept.loss.tolist()
+    twice = high_frequency_share(net, target, steps=3, size=128, cutoffs=(1,), optimizer=torch.optim.LBFGS)
+    assert twice.loss[-1] < found.loss[-1]
+    with pytest.raises(TypeError, match="`optimizer` to make an optimizer of torch, got list"):
+        high_frequency_share(net, target, steps=3, size=128, cutoffs=(1,), optimizer=list)
 
 
 def test_unknown_modules_have_no_known_regularity():

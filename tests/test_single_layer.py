@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 import fastfreq as ff
 from fastfreq.training import _stems
+from fastfreq.training._checkpoint import Checkpoint
 from fastfreq.training._classified import Classified
-from fastfreq.training.single_layer_training import _SingleLayers, _weights
+from fastfreq.training.single_layer_training import _Plan, _SingleLayers, _weights
 from fastfreq.vocabulary import streams
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,7 +88,8 @@ def test_each_network_is_trained_as_alone():
     weights = _weights(4, (63, 12, 12, 12, 12, 3), 2.0, data.samples)
     assert 1.5 < float(weights[1].square().sum()) / 12 < 2.5
     nets = _SingleLayers(weights, data, data)
-    nets.train(4, 3, 17, 1e-2, lambda: None)
+    plan = _Plan((63, 12, 12, 12, 12, 3), 3, 17, 1e-2)
+    nets.train(plan, Checkpoint(None, None, parts=()), lambda: None, seed=4, name="it")
     for place, found in enumerate(nets._trained, start=1):
         layers = [nn.Linear(w.shape[1], w.shape[0], bias=False) for w in weights]
         for layer, w in zip(layers, weights, strict=True):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fastfreq.results import atomic
 
 _SAVE_EVERY = 30.0  # seconds between two files
 _KEEP_EVERY = 1.0  # seconds between two copies in memory, which is what an interruption may cost
-_FORMAT, _REQUEST = "training 2", "request"
+_FORMAT, _REQUEST, _AT = "training 2", "request", "at"
 
 
 class Checkpoint:
@@ -43,7 +44,7 @@ class Checkpoint:
         self._state: dict[str, Any] | None = None
         self._kept, self._saved = 0.0, time.monotonic()
         self._unsaved = self._readable = False
-        self._parts, self._way, self._at, self._request = set(parts), way, "", ""
+        self._parts, self._way, self._request, self._begun = set(parts), way, "", False
         check_folder(folder)
         if folder is None:
             return
@@ -60,15 +61,17 @@ class Checkpoint:
         """
         if self._path is None or not self._path.exists():
             return None
-        return self._read(self._path)
+        self._state = self._read(self._path)
+        self._begun = True
+        return self._state
 
     def keep(self, state: Callable[[], dict[str, Any]], *, at: str, last: bool) -> None:
         """Where a training stands now: copied if a second has passed, written if it is time."""
-        now = time.monotonic()
+        now, self._begun = time.monotonic(), True
         if self._path is None or not (last or now - self._kept >= _KEEP_EVERY):
             return
-        found = copy.deepcopy(state()) | {_REQUEST: self._request}
-        self._state, self._at, self._unsaved = found, at, True
+        self._state = copy.deepcopy(state()) | {_REQUEST: self._request, _AT: at}
+        self._unsaved = True
         self._kept = time.monotonic()
         if last or now - self._saved >= _SAVE_EVERY:
             self.save()
@@ -98,7 +101,18 @@ class Checkpoint:
             return f"nothing of the training is kept; `{self._way}` lets one go on after an interruption"
         if self._state is None:
             return "the training had not begun"
-        return f"{self._at} is kept in {self._path}: the same call goes on from there"
+        return f"{self._state[_AT]} is kept in {self._path}: the same call goes on from there"
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What ends a training that has begun, Ctrl-C or an error, saves it and says where."""
+        try:
+            yield
+        except BaseException as error:
+            self.save()
+            if self._begun:
+                error.add_note(self.said())
+            raise
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
@@ -108,7 +122,7 @@ class Checkpoint:
             raise ValueError(
                 f"expected a checkpoint of a training, {path} cannot be read: {said}; remove it"
             ) from error
-        if not isinstance(state, dict) or not self._parts | {_REQUEST} <= set(state):
+        if not isinstance(state, dict) or not self._parts | {_REQUEST, _AT} <= set(state):
             raise ValueError(f"expected a checkpoint of a training, {path} is none; remove it")
         if state[_REQUEST] != self._request:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import fastfreq_kernels as kernels
 import torch
@@ -13,11 +14,13 @@ from torch.nn import functional as F
 from fastfreq.features.frames import wavelet_filters
 from fastfreq.vocabulary import streams
 
+from ._checkpoint import Checkpoint
 from ._classified import Classified
 
 GRID = 7  # rows and columns of places that a stem tells apart, at most
 KERNEL, LEVELS = 5, 2
 STEPS = 500  # of L-BFGS, at most
+PARTS = ("epoch", "batch", "weights", "optimizer")  # of the checkpoint of a stem that learns
 _RATE, _BATCH = 1e-3, 100
 
 
@@ -52,24 +55,53 @@ def filters(inputs: int, channels: int, seed: int) -> FilterStem:
     return FilterStem(filters)
 
 
-def learned(stem: FilterStem, source: Classified, classes: int, epochs: int, seed: int) -> FilterStem:
-    """The stem after training with a last layer of its own, which is thrown away."""
+def learned(
+    stem: FilterStem, source: Classified, classes: int, epochs: int, seed: int, checkpoint: Checkpoint
+) -> FilterStem:
+    """The stem after training with a last layer of its own, which is thrown away; it goes on from a checkpoint."""
     trained = copy.deepcopy(stem)
     generator = streams.generator("training", seed)
     with torch.no_grad():
         numbers = trained(source.samples[:1]).numel()
     drawn = torch.from_numpy(generator.standard_normal((classes, numbers)) / math.sqrt(numbers)).float()
     last, bias = drawn.requires_grad_(), torch.zeros(classes, requires_grad=True)
-    adam = torch.optim.Adam([*trained.parameters(), last, bias], lr=_RATE)
+    weights = [*trained.parameters(), last, bias]
+    adam = torch.optim.Adam(weights, lr=_RATE)
     order = streams.generator("training_data", seed)
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        for _ in range(epochs):
-            for batch in torch.from_numpy(order.permutation(len(source.classes))).split(_BATCH):
-                logits = trained(source.samples[batch]).flatten(1) @ last.T + bias
+
+    def state(epoch: int, done: int) -> dict[str, Any]:
+        return dict(zip(PARTS, (epoch, done, [w.detach() for w in weights], adam.state_dict()), strict=True))
+
+    def keep(epoch: int, done: int) -> None:
+        at = f"epoch {epoch} of {epochs}, batch {done} of the stem learned from seed {seed}"
+        checkpoint.keep(lambda: state(epoch, done), at=at, last=epoch == epochs)
+
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False), checkpoint.guarded():
+        first, done = _go_on(checkpoint.before(), weights, adam)
+        for epoch in range(epochs):
+            batches = torch.from_numpy(order.permutation(len(source.classes))).split(_BATCH)
+            for place in range(done, len(batches)) if epoch >= first else ():
+                keep(epoch, place)
+                logits = trained(source.samples[batches[place]]).flatten(1) @ last.T + bias
                 adam.zero_grad()
-                F.cross_entropy(logits, source.classes[batch]).backward()
+                F.cross_entropy(logits, source.classes[batches[place]]).backward()
                 adam.step()
+            done = done if epoch < first else 0
+        if first < epochs:
+            keep(epochs, 0)
     return trained.requires_grad_(False)
+
+
+@torch.no_grad()
+def _go_on(before: dict[str, Any] | None, weights: list[Tensor], adam: torch.optim.Optimizer) -> tuple[int, int]:
+    """Epochs, and batches of the next, that are done; weights are put where they stood."""
+    if before is None:
+        return 0, 0
+    epoch, done, kept, settings = (before[name] for name in PARTS)
+    for weight, value in zip(weights, kept, strict=True):
+        weight.copy_(value)
+    adam.load_state_dict(settings)
+    return epoch, done
 
 
 def wavelet_magnitudes(images: Tensor) -> Tensor:

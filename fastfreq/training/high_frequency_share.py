@@ -6,6 +6,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,9 +22,12 @@ from fastfreq.results.folds import same
 from fastfreq.results.result import Result
 from fastfreq.vocabulary import numbers
 
+from ._checkpoint import Checkpoint, check_folder
 from ._products import pulled, pushed
 
 FloatArray = NDArray[np.float64]
+Seen = tuple[float, FloatArray, FloatArray, float]  # L, and by cutoff L+, |dL+/dt| / |dL/dt|; |grad L|
+_PARTS = ("step", "network", "optimizer", "seen")  # of a checkpoint
 _HALF_WIDTH = 14.0  # of the interval, in standard deviations: the window's edge, e^-49, is below what float64 resolves
 _FLOOR = 1e-26  # share below which float64 has lost the transform to rounding
 _CLEARLY = 4.0  # times the residuals of the other line
@@ -175,6 +179,7 @@ def high_frequency_share(
     deviation: float = 1.0,
     size: int = 4096,
     dimension: int = 1,
+    checkpoint: str | Path | None = None,
 ) -> HighFrequencyShare:
     """Which share of the decrease of the loss lies above each frequency, at the start, on the way and at the end.
 
@@ -196,6 +201,9 @@ def high_frequency_share(
         deviation: standard deviation of rho.
         size: points of the grid along each axis, over -14 .. 14 deviations: without edges.
         dimension: of the input.
+        checkpoint: folder in which the training keeps where it stands and what was seen, every 30 seconds and where it
+            is interrupted; the same call goes on from there, bit for bit on one thread. Of the model, what its
+            `state_dict` has.
 
     Raises:
         ValueError: shapes that do not fit, cutoffs that the grid does not reach, a loss that is not finite at the
@@ -220,6 +228,7 @@ def high_frequency_share(
     if numbers.as_int("steps", steps) < 0 or numbers.as_int("records", records) < 2:
         raise ValueError(f"expected `steps` of at least 0 and `records` of at least 2, got {steps} and {records}")
     check_network(model)
+    check_folder(checkpoint)
     for name, function in (("target", target), ("optimizer", optimizer)):
         if not callable(function) and not (name == "optimizer" and function is None):
             raise TypeError(f"expected `{name}` as a function, got {type(function).__name__}")
@@ -227,7 +236,7 @@ def high_frequency_share(
         net = private_copy(model).double()
         error = _WindowedError(net, target, scale, n, d)
         places = np.unique(np.round(np.expm1(np.linspace(0, math.log1p(steps), records))).astype(np.int64))
-        seen = _trained(error, optimizer or error.descent, places, etas)
+        seen = _trained(error, optimizer or error.descent, places, etas, checkpoint)
     if len(seen) < len(places):
         warnings.warn(
             f"the loss was not finite at step {places[len(seen)]}: the records before it are in the result; give an "
@@ -298,7 +307,7 @@ class _WindowedError:
             raise ValueError(f"expected outputs of the targets' shape {tuple(self.target.shape)}, got {tuple(shape)}")
 
     def _raw(self, parameters: dict[str, Any]) -> Tensor:
-        return torch.func.functional_call(self.net, parameters, (self.points,)).reshape(len(self.points), -1)
+        return torch.func.functional_call(self.net, parameters, (self.points.clone(),)).reshape(len(self.points), -1)
 
     def __call__(self, parameters: dict[str, Any]) -> Tensor:
         """(n, outputs) v."""
@@ -318,7 +327,7 @@ class _WindowedError:
             size = float(v.norm())
         return torch.optim.SGD(parameters, lr=0.5 / size if size > 0 and math.isfinite(size) else 1.0)
 
-    def look(self, etas: FloatArray) -> tuple[float, FloatArray, FloatArray, float]:
+    def look(self, etas: FloatArray) -> Seen:
         """(L, L+, |dL+/dt| / |dL/dt|, |grad L|): dL+/dt = 2 Re <v^, d v^/dt> above eta, along -grad L."""
         here = {k: p.detach() for k, p in self.parameters.items()}
         v = self(here).detach()
@@ -338,21 +347,55 @@ def _trained(
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
     places: NDArray[np.int64],
     etas: FloatArray,
-) -> list[tuple[float, FloatArray, FloatArray, float]]:
+    folder: str | Path | None,
+) -> list[Seen]:
     """What is seen at each of `places` of training."""
-    seen, wanted = [], set(places.tolist())
     last = int(places[-1])
     descent = optimizer(error.trained) if last else None
-    for step in range(last + 1):
-        if step in wanted:
-            found = error.look(etas)
-            if not math.isfinite(found[0]):
-                if not seen:
-                    raise ValueError(f"expected a finite loss before training, got {found[0]}; check the weights")
-                return seen
-            seen.append(found)
-        if descent is not None and step < last:
-            descent.zero_grad()
-            error(dict(error.parameters)).square().sum().backward()
-            descent.step()
+    if descent is not None and not isinstance(descent, torch.optim.Optimizer):
+        raise TypeError(f"expected `optimizer` to make an optimizer of torch, got {type(descent).__name__}")
+    settings = {} if descent is None else descent.state_dict()
+    request = [str(error.net), error.net.state_dict(), list(error.parameters), type(descent).__name__, settings]
+    request += ["shares", error.target, error.window, error.grid, etas, places]
+    checkpoint = Checkpoint(folder, request if folder is not None else None, parts=_PARTS)
+
+    def state(step: int) -> dict[str, Any]:
+        records = [torch.from_numpy(np.array(each)) for each in zip(*seen, strict=True)]
+        kept = (step, error.net.state_dict(), {} if descent is None else descent.state_dict(), records)
+        return dict(zip(_PARTS, kept, strict=True))
+
+    def closure() -> float:
+        assert descent is not None
+        descent.zero_grad()
+        loss = error(dict(error.parameters)).square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    with checkpoint.guarded():
+        first, seen = _go_on(checkpoint.before(), error.net, descent)
+        for step in range(first, last + 1):
+            if len(seen) <= np.searchsorted(places, step) and step in places:
+                found = error.look(etas)
+                if not math.isfinite(found[0]):
+                    if not seen:
+                        raise ValueError(f"expected a finite loss before training, got {found[0]}; check the weights")
+                    return seen
+                seen.append(found)
+            checkpoint.keep(lambda at=step: state(at), at=f"step {step}", last=step == last)
+            if descent is not None and step < last:
+                descent.step(closure)
     return seen
+
+
+def _go_on(
+    before: dict[str, Any] | None, net: nn.Module, descent: torch.optim.Optimizer | None
+) -> tuple[int, list[Seen]]:
+    """The step to go on from and what was seen; the network is put where it stood."""
+    if before is None:
+        return 0, []
+    step, weights, settings, records = (before[name] for name in _PARTS)
+    net.load_state_dict(weights)
+    if descent is not None:
+        descent.load_state_dict(settings)
+    loss, high, share, gradient = (each.numpy() for each in records)
+    return step, [(float(a), b, c, float(d)) for a, b, c, d in zip(loss, high, share, gradient, strict=True)]

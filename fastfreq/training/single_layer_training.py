@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from fastfreq.results import codec
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, streams
 
+from ._checkpoint import Checkpoint, check_folder, digest_of
 from ._classified import Classified, accuracies, classified
 from .spectral_bias.recipe import Training, check_seeds
 from .spectral_bias.trained import TrainedResult
 
 FloatArray = NDArray[np.float64]
+History = list[tuple[FloatArray, FloatArray]]  # (layers,) accuracies on both sets, by epoch
+_PARTS = ("epoch", "batch", "weights", "optimizer", "accuracies")
 
 
 @codec.record
@@ -141,8 +145,8 @@ def single_layer_training(
     epochs: int = 8,
     batch_size: int = 100,
     rate: float = 1e-3,
-    device: str | torch.device = "cpu",
     progress: bool = False,
+    checkpoint: str | Path | None = None,
 ) -> SingleLayerTraining:
     """Train one hidden layer of a random fully connected network, for each hidden layer but the first, from new.
 
@@ -152,7 +156,7 @@ def single_layer_training(
     after it: what it does to the input is expanded by all layers behind it.
 
     Args:
-        images: (n, ...) training samples, flattened; uint8 is divided by 255.
+        images: (n, ...) training samples, flattened; uint8 is divided by 255. Training runs where they are.
         labels: (n,) integers.
         test: (images, labels) of others.
         variances: sigma_w^2, ascending.
@@ -162,8 +166,10 @@ def single_layer_training(
         epochs: over the samples.
         batch_size: samples of a step of Adam.
         rate: Adam's.
-        device: where training runs.
         progress: show a progress bar.
+        checkpoint: folder in which the training of each seed and variance keeps where it stands, every 30 seconds and
+            where it is interrupted. The same call goes on from there, bit for bit on one thread, and one of more seeds
+            takes over those that are there.
 
     Raises:
         ValueError: arguments out of range or of shapes that do not belong together.
@@ -172,6 +178,8 @@ def single_layer_training(
     Source: Raghu, Poole, Kleinberg, Ganguli, Sohl-Dickstein 2017, "On the expressive power of deep neural networks",
         figure on training single layers (MNIST, width 100); optimiser, epochs and absent biases are ours.
     """
+    check_folder(checkpoint)
+    device = images.device if isinstance(images, Tensor) else "cpu"
     own, other, classes = classified(images, labels, test, device=device)
     given = numbers.ascending("variances", variances, numbers.as_float)
     counts = {"depth": depth, "width": width, "epochs": epochs, "batch_size": batch_size}
@@ -182,17 +190,22 @@ def single_layer_training(
             f"expected `variances` and a `rate` above 0, a `depth` from 3 and the others from 1, got {given}, {rate} "
             f"and {counts}"
         )
+    runs: dict[int, SingleLayerRun] = {}
+    plan = _Plan((own.samples.shape[1], *[width] * depth, classes), epochs, batch_size, rate)
+    request = ["one layer", plan, str(device)]
+    request += [] if checkpoint is None else [digest_of([*own, *other])]
     with tqdm(total=len(seeds) * len(given) * epochs, unit="epoch", desc="training", disable=not progress) as bar:
-        runs: dict[int, SingleLayerRun] = {}
         for seed in seeds:
             found = []
             for variance in given:
-                weights = _weights(seed, (own.samples.shape[1], *[width] * depth, classes), variance, own.samples)
-                nets = _SingleLayers(weights, own, other)
-                found.append(nets.train(seed, epochs, batch_size, rate, bar.update))
+                kept = Checkpoint(checkpoint, [*request, seed, variance], parts=_PARTS)
+                nets = _SingleLayers(_weights(seed, plan.sizes, variance, own.samples), own, other)
+                found.append(
+                    nets.train(plan, kept, bar.update, seed=seed, name=f"seed {seed} at variance {variance:g}")
+                )
             runs[seed] = SingleLayerRun(*(np.stack(each) for each in zip(*found, strict=True)))
     steps = -(-len(own.samples) // batch_size) * np.arange(epochs + 1)
-    sizes = " - ".join(map(str, (own.samples.shape[1], *[width] * depth, classes)))
+    sizes = " - ".join(map(str, plan.sizes))
     return SingleLayerTraining(
         details={"model": sizes, "torch": str(torch.__version__)},
         training=Training(
@@ -217,6 +230,15 @@ def _weights(seed: int, sizes: tuple[int, ...], variance: float, like: Tensor) -
     pairs = zip(sizes[:-1], sizes[1:], strict=True)
     drawn = [generator.standard_normal((after, before)) * np.sqrt(variance / before) for before, after in pairs]
     return [torch.from_numpy(each).to(like) for each in drawn]
+
+
+class _Plan(NamedTuple):
+    """Sizes of layers from the input to the logits, and how they are trained."""
+
+    sizes: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    rate: float
 
 
 class _SingleLayers:
@@ -248,27 +270,57 @@ class _SingleLayers:
         return hidden @ self._frozen[-1].T
 
     def train(
-        self, seed: int, epochs: int, batch_size: int, rate: float, advance: Callable[[], object]
+        self, plan: _Plan, checkpoint: Checkpoint, advance: Callable[[], object], *, seed: int, name: str
     ) -> tuple[FloatArray, FloatArray]:
-        """Accuracies (layers, epochs + 1) on both sets."""
-        adam = torch.optim.Adam(self._trained, lr=rate)
+        """Accuracies (layers, epochs + 1) on both sets; `name` is what messages call the training."""
+        adam = torch.optim.Adam(self._trained, lr=plan.rate)
         generator = streams.generator("training_data", seed)
-        classes, history = self._own.classes, [self._accuracies()]
-        with torch.enable_grad(), torch.autocast(classes.device.type, enabled=False):
-            for _ in range(epochs):
-                order = torch.from_numpy(generator.permutation(len(classes))).to(classes.device)
-                for batch in order.split(batch_size):
-                    logits = self._logits([x[batch] for x in self._before[0]])
-                    target = classes[batch].expand(len(logits), -1)
-                    # the sum over networks of each one's mean
-                    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten()) * len(logits)
-                    adam.zero_grad()
-                    loss.backward()
-                    adam.step()
-                history.append(self._accuracies())
+        with torch.enable_grad(), torch.autocast(self._own.classes.device.type, enabled=False), checkpoint.guarded():
+            first, done, history = self._go_on(checkpoint.before(), adam)
+
+            def keep(epoch: int, done: int) -> None:
+                at = f"epoch {epoch} of {plan.epochs}, batch {done} of {name}"
+                checkpoint.keep(lambda: self._state(epoch, done, adam, history), at=at, last=epoch == plan.epochs)
+
+            for epoch in range(plan.epochs):
+                order = torch.from_numpy(generator.permutation(len(self._own.classes)))
+                batches = order.to(self._own.classes.device).split(plan.batch_size)
+                if epoch >= first:
+                    for place in range(done, len(batches)):
+                        keep(epoch, place)
+                        self._step(adam, batches[place])
+                    done = 0
+                    history.append(self._accuracies())
+                    keep(epoch + 1, 0)
                 advance()
         own, other = (np.stack(each, axis=1) for each in zip(*history, strict=True))
         return own, other
+
+    def _step(self, adam: torch.optim.Optimizer, batch: Tensor) -> None:
+        logits = self._logits([x[batch] for x in self._before[0]])
+        target = self._own.classes[batch].expand(len(logits), -1)
+        # the sum over networks of each one's mean
+        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten()) * len(logits)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    def _state(self, epoch: int, done: int, adam: torch.optim.Optimizer, history: History) -> dict[str, Any]:
+        """Where the training stands: epochs, batches of the next one, weights, and accuracies so far."""
+        accuracies = [torch.from_numpy(np.stack(each)) for each in zip(*history, strict=True)]
+        weights = [weight.detach() for weight in self._trained]
+        return dict(zip(_PARTS, (epoch, done, weights, adam.state_dict(), accuracies), strict=True))
+
+    @torch.no_grad()
+    def _go_on(self, before: dict[str, Any] | None, adam: torch.optim.Optimizer) -> tuple[int, int, History]:
+        """Epochs and batches of the next that are done, and accuracies; weights are put where they stood."""
+        if before is None:
+            return 0, 0, [self._accuracies()]
+        epoch, done, weights, settings, accuracies = (before[name] for name in _PARTS)
+        for weight, kept in zip(self._trained, weights, strict=True):
+            weight.copy_(kept)
+        adam.load_state_dict(settings)
+        return epoch, done, [*zip(*(each.numpy() for each in accuracies), strict=True)]
 
     @torch.no_grad()
     def _accuracies(self) -> tuple[FloatArray, FloatArray]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, statistics, streams
 
 from . import _stems
+from ._checkpoint import Checkpoint, check_folder, digest_of
 from ._classified import Classified, accuracies, classified
 from .spectral_bias.recipe import Training, check_seeds
 from .spectral_bias.trained import TrainedResult
@@ -26,6 +28,8 @@ from .spectral_bias.trained import TrainedResult
 FloatArray = NDArray[np.float64]
 Stem = Callable[[Tensor], Tensor]
 _CHUNK = 512  # images through a stem at a time
+_SHOWN = 64  # images by which a stem is known again
+_DONE = "stems"  # in a checkpoint
 
 
 @codec.record
@@ -124,6 +128,7 @@ def transfer_learning(
     epochs: int = 8,
     penalty: float = 1e-2,
     progress: bool = False,
+    checkpoint: str | Path | None = None,
 ) -> TransferLearning:
     """Train the last layer alone, on fixed first layers of several kinds, with few samples of a new task.
 
@@ -149,6 +154,10 @@ def transfer_learning(
         epochs: over `source`, batches of 100, Adam at 1e-3.
         penalty: on the last layer, above 0.
         progress: show a progress bar.
+        checkpoint: folder in which each seed keeps which stems are done, and the "learned" one where its training
+            stands, every 30 seconds and where it is interrupted. The same call goes on from there, bit for bit on one
+            thread, and one of more seeds takes over those that are there. A stem of yours is the same by its name, its
+            weights and what it makes of the first 64 images.
 
     Raises:
         ValueError: arguments out of range or of shapes that do not belong together; a stem that gives other than one
@@ -158,6 +167,7 @@ def transfer_learning(
 
     Source: the lecture of Tanner on fixed first layers and transfer learning; all settings are ours.
     """
+    check_folder(checkpoint)
     own, other, classes = classified(images, labels, test, device="cpu", shaped=True)
     if not isinstance(source, (tuple, list)) or len(source) != 2:
         raise TypeError(f"expected `source` as (images, labels), got {type(source).__name__}")
@@ -177,20 +187,24 @@ def transfer_learning(
             f"expected `channels` and `epochs` from 1 and a `penalty` above 0, got {channels}, {epochs} and {penalty}"
         )
     given = _given(stems or {})
-    runs: dict[int, TransferRun] = {}
-    sizes: dict[str, int] = {}
+    task, runs, sizes = _Task(own, other, classes, counts, penalty), dict[int, TransferRun](), dict[str, int]()
+    request: list[Any] = [channels, epochs, source_classes]
+    request += [] if checkpoint is None else [digest_of([*first])]
+    whole = [*request, classes, counts, penalty]
+    whole += [] if checkpoint is None else [digest_of([*own, *other]), _known(given, own.samples)]
     with tqdm(total=len(seeds), unit="seed", desc="transfer", disable=not progress) as bar:
         for seed in seeds:
+            kept = Checkpoint(checkpoint, ["learned stem", *request, seed], parts=_stems.PARTS)
             random = _stems.filters(own.samples.shape[1], channels, seed)
             every: dict[str, Stem] = {
                 "pixels": nn.Flatten(),
                 "random": random,
-                "learned": _stems.learned(random, first, source_classes, epochs, seed),
+                "learned": _stems.learned(random, first, source_classes, epochs, seed, kept),
                 "wavelet": _stems.wavelet_magnitudes,
                 **given,
             }
-            rows = _drawn(own.classes, counts, seed)
-            found = {name: _on(name, stem, own, other, rows, classes, penalty) for name, stem in every.items()}
+            kept = Checkpoint(checkpoint, ["transfer", *whole, seed], parts=(_DONE,))
+            found = task.run(every, seed, kept)
             sizes = {name: size for name, (size, _) in found.items()}
             both = np.stack([accuracy for _, accuracy in found.values()])
             runs[seed] = TransferRun(both[:, :, 0], both[:, :, 1])
@@ -230,24 +244,62 @@ def _drawn(classes: Tensor, counts: Sequence[int], seed: int) -> list[Tensor]:
     return [torch.from_numpy(order[:count].copy()) for count in counts]
 
 
-def _on(
-    name: str, stem: Stem, own: Classified, other: Classified, rows: list[Tensor], classes: int, penalty: float
-) -> tuple[int, FloatArray]:
-    """(features, accuracies (samples, 2) on the images to test on and on those learned) of one stem."""
-    x, held_out = _features(name, stem, own.samples[rows[-1]]), _features(name, stem, other.samples)
-    if x.shape[1] != held_out.shape[1]:
-        raise ValueError(
-            f"expected stem {name!r} to give as many numbers for each image, got {x.shape}, {held_out.shape}"
-        )
-    found = []
-    for chosen in rows:
-        part, target = x[: len(chosen)], own.classes[chosen]
-        mean, deviation = part.mean(dim=0), part.std(dim=0, correction=0)
-        deviation = torch.where(deviation > 1e-9 * (1 + mean.abs()), deviation, torch.inf)  # constant: says nothing
-        weight, bias = _stems.last_layer((part - mean) / deviation, target, classes, penalty)
-        pairs = ((held_out, other.classes), (part, target))
-        found.append([float(accuracies(((f - mean) / deviation) @ weight.T + bias, c)) for f, c in pairs])
-    return x.shape[1], np.array(found)
+def _known(stems: Mapping[str, Stem], images: Tensor) -> dict[str, Any]:
+    """By what stems are told from others of their names."""
+    return {
+        name: [
+            _features(name, stem, images[:_SHOWN]),
+            [str(stem), stem.state_dict()] if isinstance(stem, nn.Module) else type(stem).__name__,
+        ]
+        for name, stem in stems.items()
+    }
+
+
+class _Task(NamedTuple):
+    """What last layers are to learn, from how many samples, with which penalty."""
+
+    own: Classified
+    other: Classified
+    classes: int
+    counts: Sequence[int]
+    penalty: float
+
+    def run(self, stems: Mapping[str, Stem], seed: int, checkpoint: Checkpoint) -> dict[str, tuple[int, FloatArray]]:
+        """By stem, (features, accuracies (samples, 2) on the images to test on and on those learned)."""
+        rows = _drawn(self.own.classes, self.counts, seed)
+        with checkpoint.guarded():
+            before = checkpoint.before() or {_DONE: {}}
+            found = {name: (size, accuracies.numpy()) for name, (size, accuracies) in before[_DONE].items()}
+
+            def state() -> dict[str, Any]:
+                return {_DONE: {name: (size, torch.from_numpy(each)) for name, (size, each) in found.items()}}
+
+            def keep() -> None:
+                at = f"what seed {seed} makes of {', '.join(found) or 'no stem yet'}"
+                checkpoint.keep(state, at=at, last=len(found) == len(stems))
+
+            keep()
+            for name in [name for name in stems if name not in found]:
+                found[name] = self._on(name, stems[name], rows)
+                keep()
+        return {name: found[name] for name in stems}
+
+    def _on(self, name: str, stem: Stem, rows: list[Tensor]) -> tuple[int, FloatArray]:
+        own, other = self.own, self.other
+        x, held_out = _features(name, stem, own.samples[rows[-1]]), _features(name, stem, other.samples)
+        if x.shape[1] != held_out.shape[1]:
+            raise ValueError(
+                f"expected stem {name!r} to give as many numbers for each image, got {x.shape}, {held_out.shape}"
+            )
+        found = []
+        for chosen in rows:
+            part, target = x[: len(chosen)], own.classes[chosen]
+            mean, deviation = part.mean(dim=0), part.std(dim=0, correction=0)
+            deviation = torch.where(deviation > 1e-9 * (1 + mean.abs()), deviation, torch.inf)  # constant: says nothing
+            weight, bias = _stems.last_layer((part - mean) / deviation, target, self.classes, self.penalty)
+            pairs = ((held_out, other.classes), (part, target))
+            found.append([float(accuracies(((f - mean) / deviation) @ weight.T + bias, c)) for f, c in pairs])
+        return x.shape[1], np.array(found)
 
 
 @torch.no_grad()

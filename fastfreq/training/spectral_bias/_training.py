@@ -82,13 +82,8 @@ class Fit:
                 range(first, last + 1), desc="training", unit="step", initial=first, total=last + 1,
                 disable=not self._recipe.progress,
             )  # fmt: skip
-            try:
+            with checkpoint.guarded():
                 self._train(bar, checkpoint, record, history)
-            except BaseException as error:
-                checkpoint.save()
-                if history:
-                    error.add_note(checkpoint.said())
-                raise
         found = {name: np.stack([each[name] for each in history]) for name in history[0]}
         losses = found.pop(_LOSSES).T
         self._warn_of_divergence(losses)
