@@ -160,6 +160,21 @@ def test_cpu_every_way_gives_the_same(name, dtype, code):
         assert error_of(way, points, values, frequencies) <= 16
 
 
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+def test_cpu_grids_hold_for_a_single_value_and_for_blocks(dtype):
+    """A single value shows what a position's rounding costs; 40,001 points are three blocks, 19 outputs two groups."""
+    pytest.importorskip("finufft")
+    k = grid(integers(-32, 64), integers(-32, 64))
+    for n, m in ((1, 3), (40_001, 19)):
+        points, values = problem(n, m, 2, dtype, spread=30.0)
+        reach, allowed = points.abs().amax(dim=0).double(), _lines.TURNS[dtype]
+        axes = _lines.grid_of(_lines.lines_of(k, reach, allowed), reach, allowed)
+        some = slice(None) if n == 1 else slice(0, None, 97)
+        for first in (_lines.from_zero(axes, reach, allowed), None):
+            found = _cpu._by_finufft.sums(points, values, axes, first)[some]
+            assert error_of(found, points, values, k[some]) <= 16
+
+
 @pytest.mark.parametrize("m", [1, 4, 5])
 def test_cpu_two_outputs_in_one_transform_leave_each_other_alone(m):
     """One 10^9 times as large as the other, one that is nothing, one that is no number; grids beside zero, too."""
@@ -220,9 +235,11 @@ def test_cpu_bits_do_not_depend_on_threads(code):
     del code
     threads, answers = torch.get_num_threads(), []
     points, values = problem(20_000, 3, 1, torch.float32)
+    large = grid(integers(-20, 41), integers(-20, 41))
     for count in (1, 2, 3):
         torch.set_num_threads(count)
         answers.append([frequency_response(points, values, FREQUENCIES[name]) for name in ("any", "line")])
+        answers[-1].append(frequency_response(points.repeat(2, 2), values.repeat(2, 6), large))  # by finufft
     torch.set_num_threads(threads)
     for first, other in itertools.product(answers[:1], answers[1:]):
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))

@@ -35,20 +35,21 @@ _FREQUENCIES = 512  # whose phases are computed together
 
 def response(points: Tensor, values: Tensor, frequencies: Tensor, mean: bool) -> Tensor:
     """The reference's answer."""
-    for name, given in (("points", points), ("frequencies", frequencies)):
-        if not torch.isfinite(given).all():
-            raise ValueError(f"expected finite `{name}`, got NaN or infinite ones; leave those rows out")
-    if not (len(points) and len(frequencies) and values.shape[1]):
-        return _reference.response(points, values, frequencies, mean)
     with torch.no_grad(), own_threads_only():
-        sums = _sums(points, values, frequencies)
+        reach = points.abs().amax(dim=0).double() if len(points) else points.new_zeros(points.shape[1]).double()
+        for name, given in (("points", reach), ("frequencies", frequencies)):
+            if not torch.isfinite(given).all():
+                raise ValueError(f"expected finite `{name}`, got NaN or infinite ones; leave those rows out")
+        if not (len(points) and len(frequencies) and values.shape[1]):
+            return _reference.response(points, values, frequencies, mean)
+        sums = _sums(points, values, frequencies, reach)
     return (sums / len(points) if mean else sums).to(values.dtype.to_complex())
 
 
-def _sums(points: Tensor, values: Tensor, frequencies: Tensor) -> Tensor:
+def _sums(points: Tensor, values: Tensor, frequencies: Tensor, reach: Tensor) -> Tensor:
     """(K, m) complex128."""
     code = simd.compiled("frequency_response", "sums over waves run up to a hundred times slower")
-    k, reach, allowed = frequencies.double(), points.abs().amax(dim=0).double(), _lines.TURNS[values.dtype]
+    k, allowed = frequencies.double(), _lines.TURNS[values.dtype]
     lines = _lines.lines_of(k, reach, allowed)
     grid = _lines.grid_of(lines, reach, allowed) if lines is not None and _FINUFFT else None
     whole = None if grid is None else _lines.from_zero(grid, reach, allowed)
