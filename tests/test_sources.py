@@ -268,6 +268,18 @@ def test_pillow_images_get_advice(make):
         (FLOATS, ["a"] * 7, TypeError, "integer `labels`, got a list"),
         (FLOATS, np.full(7, 2**63, np.uint64), ValueError, "`labels` below 2\\*\\*63"),
         ([(FLOATS[0], 1), (FLOATS[0, :, 1:], 1)], None, ValueError, r"all images of one shape, got \(3, 11, 14\) and"),
+        (
+            [(FLOATS, LABELS), (PIXELS, LABELS)],
+            None,
+            ValueError,
+            "images of one type, got torch.float32 and torch.uint8",
+        ),
+        (
+            [(PIXELS[0], 1), (FLOATS[0], 1)],
+            None,
+            ValueError,
+            "one type, got torch.uint8 and torch.float32; divide bytes",
+        ),
         ([(FLOATS[0], 1), (FLOATS[0], None)], None, TypeError, "integer `labels`, got a list"),
         ([(FLOATS[0], 1.5)], None, TypeError, "integer `labels`, got torch.float64"),
     ],

@@ -64,8 +64,12 @@ class Batches:
         items = itertools.chain([first], items)
         if _is_sample(first):
             items = _collated(items, self._batch_size)
+        dtype: torch.dtype | None = None
         for item in items:
             batch = _batch(item, self._channels)
+            dtype = dtype or batch.images.dtype
+            if batch.images.dtype != dtype:  # joined later on, bytes would count as they are beside pixels in [0, 1]
+                raise ValueError(f"expected all images of one type, {_types(dtype, batch.images.dtype)}")
             # whoever hands out one batch after the other may fill the same memory again
             yield batch if self._in_memory else _copied(batch)
 
@@ -255,7 +259,14 @@ def _stacked(images: Sequence[Any]) -> Tensor:
                 f"expected all images of one shape, got {tuple(tensors[0].shape)} and {tuple(tensor.shape)}; "
                 f"resize or crop them first"
             )
+        if tensor.dtype != tensors[0].dtype:
+            raise ValueError(f"expected all images of one type, {_types(tensors[0].dtype, tensor.dtype)}")
     return torch.stack(tensors)
+
+
+def _types(first: torch.dtype, other: torch.dtype) -> str:
+    """Two types of images, and the way out, for messages."""
+    return f"got {first} and {other}; divide bytes by 255, or pass all as uint8"
 
 
 # ---------------------------------------------------------------- what a batch is
