@@ -280,6 +280,7 @@ def test_pillow_images_get_advice(make):
             ValueError,
             "one type, got torch.uint8 and torch.float32; divide bytes",
         ),
+        ([(FLOATS[0], [0, 1])], None, ValueError, r"one integer as the label of an image, .* \(2,\); use label.argmax"),
         ([(FLOATS[0], 1), (FLOATS[0], None)], None, TypeError, "integer `labels`, got a list"),
         ([(FLOATS[0], 1.5)], None, TypeError, "integer `labels`, got torch.float64"),
     ],

@@ -301,7 +301,13 @@ def _is_sample(item: Any) -> bool:
     images, labels, _ = _parts(item)
     if _is_pillow(images):
         raise _pillow_error()
-    return getattr(images, "ndim", None) == 3 and (labels is None or np.ndim(labels) == 0)
+    alone = getattr(images, "ndim", None) == 3
+    if alone and np.ndim(labels) and np.shape(labels) != (len(images),):
+        raise ValueError(
+            f"expected one integer as the label of an image, got one of shape {tuple(np.shape(labels))}; use "
+            f"label.argmax() if it is one-hot"
+        )
+    return alone and (labels is None or np.ndim(labels) == 0)
 
 
 def _is_pair(images: Any, labels: Any) -> bool:
