@@ -78,6 +78,16 @@ def test_files_in_another_geometry_or_of_another_time_are_decoded_anew(folder, t
     assert len(list((tmp_path / "p").glob("*.npy"))) == 3
 
 
+def test_folders_whose_files_have_the_same_names_sizes_and_times_are_two(tmp_path):
+    for value in (7, 9):
+        file = tmp_path / str(value) / "class" / "0.ppm"
+        file.parent.mkdir(parents=True)
+        Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file)
+        os.utime(file, ns=(1, 1))
+    found = [next(iter(ff.load_data(tmp_path / f"{value}", decoded=tmp_path / "p")))[0] for value in (7, 9)]
+    assert [int(images.max()) for images in found] == [7, 9]
+
+
 @pytest.mark.filterwarnings("ignore:.* images could not be read")
 @pytest.mark.parametrize("damage", ["a pixel", "pixels cut off", "checksums of others", "no archive"])
 def test_other_pixels_than_were_written_are_refused(folder, tmp_path, damage):

@@ -2,7 +2,9 @@
 
 A folder holds, for every list of files and Preprocessing that was asked for, ``KEY.npy``, uint8 (n, 3, h, w) with a row
 for each file, and ``KEY.npz``, which is written last: the checksum of every row, and why a file has none. KEY is a hash
-of all that pixels depend on: names, sizes and times of the files in their order, the Preprocessing, Pillow's version.
+of all that pixels depend on: paths, sizes and times of the files in their order, the Preprocessing, Pillow's version.
+Names in a folder do not tell files apart: two folders that were unpacked with one time for all, of files that are as
+long as each other, such as .ppm, differ in nothing else.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ def once(
             pixels; the message says what to do.
         OSError: the folder cannot be written.
     """
-    pixels = folder / f"{_key(names, paths, preprocessing)}.npy"
+    pixels = folder / f"{_key(paths, preprocessing)}.npy"
     if not _there(pixels):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(pixels.with_suffix(".lock")):  # released by the system when its process dies
@@ -91,19 +93,19 @@ def _there(pixels: Path) -> bool:
     return pixels.exists() and pixels.with_suffix(".npz").exists()
 
 
-def _key(names: Sequence[str], paths: Sequence[Path], preprocessing: Preprocessing | None) -> str:
-    files = [(name, *_stat(path)) for name, path in zip(names, paths, strict=True)]
+def _key(paths: Sequence[Path], preprocessing: Preprocessing | None) -> str:
+    files = [(str(path.absolute()), *_stat(path)) for path in paths]
     geometry = None if preprocessing is None else dataclasses.asdict(preprocessing)
     text = json.dumps([_KIND, pillow().__version__, geometry, files])  # pyright: ignore[reportAttributeAccessIssue]
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _stat(path: Path) -> tuple[int, int, int]:
     try:
         found = path.stat()
     except OSError:  # which its decoding says
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
+        return -1, -1, -1
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns  # the last is nobody's to choose
 
 
 def _write(
