@@ -92,6 +92,27 @@ def others(rank: int, folder: Path) -> Any:
     return ff.heatmap(subjects.network(), images, labels, eps=1.0, size=(3, 3))
 
 
+def later(rank: int, folder: Path) -> Any:
+    """The same first 64 images, then others on one rank: of its own folder, of files that it could not read."""
+    images, other = subjects.many(), subjects.many()
+    other[64:] = other[64:].flip(0)
+    labels = torch.arange(96) % 5
+    given: dict[str, Any] = {
+        "images": (other if rank else images, labels),
+        "labels": (images, labels.flip(0) if rank else labels),
+        "number of images": (iter([(images, labels), (images, labels)][: 2 - rank]), None),
+    }
+    given["labels"][1][:64] = labels[:64]
+    for name, (pixels, classes) in given.items():
+        with pytest.raises(ValueError, match=f"expected the same {name} on every rank"):
+            ff.heatmap(subjects.network(), pixels, classes, eps=1.0, size=(1, 3), batch_size=8,
+                       checkpoint=folder / "c.npz")  # fmt: skip
+    assert not list(folder.glob("c.npz"))
+    with pytest.raises(ValueError if rank else RuntimeError, match="all images of one shape, got"):
+        ff.image_spectrum([images[:9], images[:9, :, rank:]])
+    return measure(distributed=False)
+
+
 def going_on(_rank: int, folder: Path) -> Any:
     """With what others have left."""
     return measure(folder / "c.npz")
@@ -130,7 +151,7 @@ def rounds(folder: Path) -> list[Path]:
     return sorted((folder / "c.npz.parts").glob("round-*.npz"))
 
 
-SCENES = {f.__name__: f for f in (dying, hanging, failing, absent, others, going_on, mapping, map_dying)}
+SCENES = {f.__name__: f for f in (dying, hanging, failing, absent, others, later, going_on, mapping, map_dying)}
 
 
 def scene(what: str, size: int, folder: Path, *, stopped: int | None = None) -> list[str]:
@@ -228,6 +249,10 @@ def test_a_rank_that_asks_alone_is_told_so(tmp_path):
 def test_ranks_with_other_images_are_refused(tmp_path):
     for text in scene("others", 2, tmp_path):
         assert text.startswith("ValueError: expected the same images on every rank")
+
+
+def test_ranks_whose_later_images_are_others_are_refused(tmp_path):
+    assert scene("later", 2, tmp_path) == ["", ""]
 
 
 # ---------------------------------------------------------------- what ranks have left

@@ -169,12 +169,18 @@ class Checkpoint:
         """Whether every image of the file was seen to be one of this run's; until then nothing is written to it."""
         return self.before is None or self._verified == len(self.before.image_ids)
 
-    def check_all_seen(self) -> None:
-        """Refuse a file that holds images which this run does not have.
+    def check_all_seen(self, told: dict[str, Any] | None = None) -> None:
+        """Refuse ranks that passed over other images, `told`, and a file of images which this run does not have.
 
         Raises:
-            ValueError: it does.
+            ValueError: it does, or they did.
         """
+        if told is not None:
+            try:
+                self.ranks.same(told)
+            except ValueError:
+                self._refuse()
+                raise
         if self.before is None:
             return
         self._verified = sum(self.ranks.told(self._verified))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from fastfreq.vocabulary.fingerprints import fingerprints
 from . import sources
 
 PREDICTED = "predicted"
+_LOOKED_AT = 8  # rows and columns of an image, or up to twice as many, that tell it from another one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class Chunk:
 class ImageStream:
     """A single pass over images, cut into chunks.
 
+    Attributes:
+        total: number of images, or None where only the pass tells.
+        predicted: whether the model's own classes are the labels.
+
     Args:
         images: whatever `sources.batches` takes.
         labels: (n,) with tensors, "predicted" for the model's own, None with an iterable.
@@ -64,6 +70,7 @@ class ImageStream:
         shard: (i, n) keeps the images whose id is i modulo n; checked by `Run`.
         needs_labels: refuse images without labels.
         one_shape: refuse images of several shapes.
+        tell: whether somebody asks for `told`.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class ImageStream:
         shard: tuple[int, int],
         needs_labels: bool,
         one_shape: bool = True,
+        tell: bool = False,
     ) -> None:
         self._shard, self._first_image, self._one_shape = shard, first_image, one_shape
         self.predicted = isinstance(labels, str)
@@ -88,6 +96,7 @@ class ImageStream:
             mine, n = self._shard
             self.total = len(range(first_image + (mine - first_image) % n, first_image + source.total, n))
         self._shape: tuple[int, ...] | None = None
+        self._passed = _Passed() if tell else None
         self._pieces: Iterator[Chunk] = self._select(source)
 
     def _select(self, batches: sources.Batches) -> Iterator[Chunk]:
@@ -108,6 +117,8 @@ class ImageStream:
                     f"expected all images of one shape, got {self._shape} and {tuple(images.shape[1:])}; "
                     f"resize or crop them first"
                 )
+            if self._passed is not None:
+                self._passed.take(images, labels)
             ids = torch.arange(next_id, next_id + len(images))
             next_id += len(images)
             if self._shard[1] > 1:
@@ -115,6 +126,11 @@ class ImageStream:
                 images, labels, ids = images[keep.to(images.device)], labels[keep.to(labels.device)], ids[keep]
             if len(ids):  # hashes are taken of those images alone that are evaluated here
                 yield Chunk(images.detach(), labels.long(), ids, torch.zeros_like(ids))
+
+    @property
+    def told(self) -> dict[str, Any] | None:
+        """Once it is over, what tells this pass from one over other images; None unless asked for."""
+        return None if self._passed is None else self._passed.told
 
     def peek(self, count: int) -> Chunk | None:
         """The first images, at most `count`, without consuming them; None if there are none."""
@@ -150,6 +166,30 @@ class ImageStream:
                 waiting = [rest] if len(rest) else []
         if waiting:
             yield _joined(waiting)
+
+
+class _Passed:
+    """Which images a pass was over, whatever batches they came in: not by all pixels, which would cost too much."""
+
+    def __init__(self) -> None:
+        self._count, self._labels, self._pixels = 0, hashlib.sha256(), hashlib.sha256()
+
+    def take(self, images: Tensor, labels: Tensor) -> None:
+        """The next images (n, c, h, w) and their labels (n,)."""
+        self._count += len(images)
+        self._labels.update(labels.long().cpu().contiguous().numpy().data)
+        down, right = (max(1, side // _LOOKED_AT) for side in images.shape[2:])
+        some = images.detach()[:, :, down // 2 :: down, right // 2 :: right].contiguous().cpu()
+        self._pixels.update(some.view(torch.uint8).numpy().data)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What they were."""
+        return {
+            "number of images": self._count,
+            "labels": self._labels.hexdigest(),
+            "images": self._pixels.hexdigest(),
+        }
 
 
 def _hashed(chunk: Chunk) -> Chunk:

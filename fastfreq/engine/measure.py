@@ -53,7 +53,7 @@ def measure(what: Measurement, model: nn.Module, images: Any, labels: Any, optio
         checkpoint = Checkpoint(run.checkpoint, what.result, ranks)
         asked = "fp32" if run.precision == FASTEST else run.precision
         network = Network(model, precision=asked, channels_last=run.channels_last is not False, device=run.torch_device)
-        stream = _stream(what, images, labels, run)
+        stream = _stream(what, images, labels, run, ranks)
         first = _first(stream)
         shape = _shape(first)
         if run.precision == FASTEST:
@@ -81,7 +81,7 @@ def measure_images(what: Measurement, images: Any, options: RunOptions) -> Any:
     run = Run.of(options)
     with joined(run.distributed, what.label) as ranks, undisturbed(what.gradients):
         checkpoint = Checkpoint(run.checkpoint, what.result, ranks)
-        stream = _stream(what, images, None, run)
+        stream = _stream(what, images, None, run, ranks)
         first = _first(stream)
         network: Any = NoNetwork(run.torch_device or first.images.device)
         shape = _shape(first)
@@ -144,7 +144,7 @@ def _measure(
                     merged.add(found)
                     if checkpoint.due():
                         checkpoint.save(merged.result())
-                checkpoint.check_all_seen()
+                checkpoint.check_all_seen(stream.told)
                 if session.first_look is not None:
                     session.first_look.end()
             result = merged.result()
@@ -187,6 +187,7 @@ def _check_alike(
         {
             "measurement": what.result.kind,
             "settings": hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest(),
+            "names of metrics or layers": what.keys(),
             "model": None if model is None else [model.weights, model.mean, model.std],
             "precision": None if model is None else model.numerics,
             "batch_size": [session.run.batch_size, session.run.channels_last],
@@ -338,7 +339,7 @@ def _details(session: Session) -> dict[str, str]:
     }
 
 
-def _stream(what: Measurement, images: Any, labels: Any, run: Run) -> ImageStream:
+def _stream(what: Measurement, images: Any, labels: Any, run: Run, ranks: Ranks) -> ImageStream:
     return ImageStream(
         images,
         labels,
@@ -346,6 +347,7 @@ def _stream(what: Measurement, images: Any, labels: Any, run: Run) -> ImageStrea
         shard=run.shard,
         needs_labels=what.needs_labels,
         one_shape=what.one_shape,
+        tell=ranks.size > 1,
     )
 
 

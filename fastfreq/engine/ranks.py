@@ -284,7 +284,8 @@ class _Together(Ranks):
         for _ in range(50):
             if self._store.check(["why"]):
                 text = self._store.get("why").decode()
-                return text if "expected all" not in text else text.partition("to finish, ")[2].partition(";")[0]
+                relayed = f"expected all {self.size} ranks of the" in text  # what a third one had said
+                return text.partition("to finish, ")[2].partition(";")[0] if relayed else text
             time.sleep(0.01)
         return "another rank stopped"
 
