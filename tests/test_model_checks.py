@@ -122,3 +122,35 @@ def test_the_accuracy_of_few_images_that_are_left_is_said_at_the_end(tmp_path, c
     capsys.readouterr()
     ff.heatmap(model, images, labels, **options)
     assert "on the first 10 images" in "".join(capsys.readouterr())
+
+
+class Answering(nn.Module):
+    """A small network whose answer is what a function makes of its features and its logits."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.net, self.answer = small(), answer
+
+    def forward(self, x):
+        return self.answer(x.flatten(1), self.net(x))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (lambda features, logits: (features, logits), TypeError, r"got 2, of \(2, 192\) and \(2, 4\); wrap it"),
+        (lambda _, logits: logits[:, :1], ValueError, "two classes or more, got 1; wrap a model"),
+    ],
+)
+def test_answers_without_one_class_that_is_the_largest_are_refused(answer, error, message):
+    with pytest.raises(error, match=message):
+        ff.heatmap(Answering(answer).eval(), torch.rand(3, 3, 8, 8), "predicted", eps=1.0, size=3)
+
+
+@pytest.mark.filterwarnings("ignore:the model is right on:UserWarning")
+@pytest.mark.parametrize("measure", [ff.quick_heatmap, ff.adaptive_heatmap])
+def test_labels_that_the_model_has_not_are_refused_where_no_clean_pass_tells(measure):
+    labels = torch.arange(99) % 4
+    labels[90] = 4
+    with pytest.raises(ValueError, match="labels below 4, the number of logits, got 4"):
+        measure(small(), torch.rand(99, 3, 8, 8), labels, eps=1.0, size=3, batch_size=16)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from fastfreq.results import codec
 from fastfreq.results.result import ImagesResult, Merger
+from fastfreq.vocabulary import checks
 
 from . import folding, quantized, tuning
 from .arithmetic import float32
@@ -63,6 +64,8 @@ def measure(what: Measurement, model: nn.Module, images: Any, labels: Any, optio
         with _on(network.device):
             named = getattr(what, "metrics", {})
             identity = network.identity(shape, numerics | getattr(what, "numerics", {}), named)
+            if what.needs_labels or stream.predicted:
+                checks.check_several_classes(network.classes)
             session = Session(network, run, shape, identity)
             return _measure(what, session, stream, first, {"model": identity, **settings}, checkpoint)
 
@@ -283,6 +286,8 @@ def _evaluate(
     predicted: bool,
 ) -> ImagesResult:
     """The result of some images."""
+    if what.needs_labels and session.network.classes:  # not every image has a clean pass, which would tell
+        checks.check_below(todo.labels, session.network.classes)
     here = todo.as_given_on(session.device)
     if not what.as_given:
         here = todo.on(session.device, channels_last=session.network.channels_last)

@@ -54,7 +54,12 @@ def check_inputs(net: nn.Module) -> None:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The (n, classes) logits in whatever a model returns: a tensor, a dict or object with `logits`, a tuple."""
+    """The (n, classes) logits in whatever a model returns: a tensor, a dict or object with `logits`, a tuple.
+
+    Raises:
+        TypeError: none, or several tensors that could be them.
+        ValueError: logits of another shape.
+    """
     value = output
     if isinstance(value, Mapping):
         if "logits" not in value:
@@ -63,6 +68,12 @@ def logits_of(output: Any) -> Tensor:
     elif not isinstance(value, Tensor) and hasattr(value, "logits"):
         value = value.logits
     elif isinstance(value, (tuple, list)) and value:
+        tables = [tuple(each.shape) for each in value if isinstance(each, Tensor) and each.ndim == 2]
+        if len(tables) > 1:  # features and logits, say
+            raise TypeError(
+                f"expected one tensor of shape (n, classes) in what the model returns, got {len(tables)}, of "
+                f"{' and '.join(map(str, tables[:4]))}; wrap it in a module that returns the logits alone"
+            )
         value = value[0]
     if not isinstance(value, Tensor):
         raise TypeError(f"expected the model to return logits, got {type(output).__name__}; wrap it to return a tensor")

@@ -50,6 +50,7 @@ class Network:
         device: where it runs.
         weights: the fingerprint of the user's model.
         chosen: whether its precision was found by timing.
+        classes: how many logits it has, once `identity` has looked.
     """
 
     chosen = False
@@ -71,7 +72,7 @@ class Network:
         self.precision, self.dtype = "fp32", torch.float32
         self.take_precision(precision)
         self._current = torch.float32
-        self._classes = 0
+        self.classes = 0
         self.net = private_copy(net)
         self.net.requires_grad_(False)
         # half and double models are measured in the precision that was asked for
@@ -190,7 +191,7 @@ class Network:
             warn_if_not_alone(self.name, torch.from_numpy(first[0]), torch.from_numpy(beside[0]))
         texts = tuple(f"{key}={value}" for key, value in numerics.items())
         mean, std = (None if t is None else tuple(t.tolist()) for t in (self.mean, self.std))
-        functions = metrics.probed(named or {}, self._classes, self.device)
+        functions = metrics.probed(named or {}, self.classes, self.device)
         return Identity(self.weights, mean, std, texts, first, functions)
 
     def _probe(self, shape: tuple[int, int, int], rows: list[int]) -> NDArray[np.float32]:
@@ -214,7 +215,7 @@ class Network:
                 f"expected a model that computes in the precision of its weights, {type(self.net).__name__} returns "
                 f"{logits.dtype} for float32 weights and images; take the cast (or autocast) out of its forward pass"
             )
-        self._classes = logits.shape[1]
+        self.classes = logits.shape[1]
         return logits[:, :_PROBED].cpu().numpy()
 
 
@@ -232,7 +233,7 @@ class NoNetwork:
         device: where images are looked at.
     """
 
-    name, weights, precision = "", "", "fp32"
+    name, weights, precision, classes = "", "", "fp32", 0
     dtype = torch.float32
     convolutional = channels_last = False
 

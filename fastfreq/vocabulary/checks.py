@@ -94,10 +94,24 @@ def check_labels(labels: Tensor, count: int) -> None:
 
 def check_classes(labels: Tensor, logits: Tensor) -> None:
     """Refuse labels that the model has no logit for."""
-    if len(labels) and int(labels.max()) >= logits.shape[1]:
+    check_below(labels, logits.shape[1])
+
+
+def check_below(labels: Tensor, classes: int) -> None:
+    """Refuse labels from `classes` on."""
+    if len(labels) and int(labels.max()) >= classes:
         raise ValueError(
-            f"expected labels below {logits.shape[1]}, the number of logits, got {int(labels.max())}; "
+            f"expected labels below {classes}, the number of logits, got {int(labels.max())}; "
             f"do the labels belong to this model?"
+        )
+
+
+def check_several_classes(classes: int) -> None:
+    """Refuse a model of one logit: its largest is always the first, and nothing ever changes a prediction."""
+    if classes < 2:
+        raise ValueError(
+            f"expected logits of two classes or more, got {classes}; wrap a model that returns one logit z to return "
+            f"torch.cat([torch.zeros_like(z), z], dim=1)"
         )
 
 
