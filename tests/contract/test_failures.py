@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import signal
 import warnings
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_a_worker_that_died_is_told_of_where_images_are_read():
         with pytest.raises(RuntimeError, match="workers to live, one died"):
             list(read)
     assert signal.getsignal(signal.SIGCHLD).__module__ == "torch.utils.data._utils.signal_handling"
+
+
+@TORCHS
+def test_a_worker_of_a_loader_that_was_given_up_ends_nobody_elses_images():
+    given_up = iter(failures.loader(failures.dies, workers=1))
+    next(given_up)
+    (worker,) = multiprocessing.active_children()
+    with told_where_read():
+        read = iter(batches(failures.loader(workers=1)))
+        next(read)
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid or 0, os.WEXITED | os.WNOWAIT)
+        assert sum(1 for _ in read) == 23
 
 
 NETS = """
