@@ -1,4 +1,4 @@
-"""What an activation's decay does to the order of learning: thirteen activations, one network, one target.
+"""What an activation's decay does to the order of learning: fourteen activations, one network, one target.
 
     python benchmarks/reproductions/activation_order.py
 
