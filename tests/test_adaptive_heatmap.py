@@ -9,7 +9,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq.inputs.adaptive_heatmap.arguments import seconds
-from fastfreq.inputs.adaptive_heatmap.plans import Known, expected_counts
+from fastfreq.inputs.adaptive_heatmap.plans import Known, Wanted, expected_counts
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_outcomes_are_those_of_the_whole_map_where_they_were_looked_at(case, met
     tried = part.tried.unpack()
     np.testing.assert_array_equal(part.wrong.unpack(), whole.wrong.unpack() & tried)
     assert part.half_width <= 0.12 + 1e-12 and part.share_of_passes < 1
-    assert part.passes == tried.sum() + tried.any(axis=0).sum()
+    assert part.passes == tried.sum() + part.reached.sum() and not (tried & ~part.reached).any()
     assert ((part.low - 1e-12 <= whole.error) & (whole.error <= part.high + 1e-12)).mean() > 0.8
     assert part.count.shape == (5, 7) and (part.count == part.count[::-1, ::-1]).all()
     if method != "anytime":
@@ -57,7 +57,7 @@ def test_classes_of_equal_logits_are_those_of_the_heat_map(case):
         warnings.simplefilter("ignore", UserWarning)  # waves of this size hardly change coarse logits
         whole = ff.heatmap(net, images, labels, eps=2.0, size=3)
         part = ff.adaptive_heatmap(net, images, labels, eps=2.0, size=3, method="exact", precision_goal=0.02)
-    np.testing.assert_array_equal(part.clean_wrong, whole.clean_wrong & part.tried.unpack().any(axis=0))
+    np.testing.assert_array_equal(part.clean_wrong, whole.clean_wrong & part.reached)
 
 
 def test_all_images_leave_nothing_open(case):
@@ -98,7 +98,8 @@ def test_a_budget_gives_a_whole_map_early_and_a_file_that_is_always_one(case, tm
 
 
 def test_the_estimate_of_what_is_left():
-    known = Known(np.array([100, 100, 0]), np.zeros((3, 400), bool), np.zeros((3, 400)), np.zeros(400))
+    nothing = Known.nothing(np.zeros((3, 400), bool), np.zeros((3, 400)), np.zeros(400))
+    known = nothing.after(Wanted.first(np.array([100, 100, 0]), 400))
     low, high = np.array([0.0, 0.4, 0.0]), np.array([0.04, 0.6, 1.0])
     of_source = expected_counts(known, low, high, 0.05, None)
     np.testing.assert_array_equal(of_source, [100, 400, 250])  # half the width of the second: four times the images

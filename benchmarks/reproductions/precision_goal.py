@@ -25,7 +25,7 @@ import torch
 import fastfreq as ff
 from fastfreq.data import Preprocessing
 from fastfreq.inputs.adaptive_heatmap import plans
-from fastfreq.inputs.adaptive_heatmap.controlled import Controlled, spread
+from fastfreq.inputs.adaptive_heatmap.controlled import Controlled
 from fastfreq.inputs.adaptive_heatmap.rounds import margin
 from fastfreq.results import store
 from fastfreq.vocabulary import finite_samples, fourier
@@ -118,15 +118,13 @@ def simulated(run: str, goal: float, maps: int, measured: Recorded, *, source: i
     passes, covered, widths = [], np.zeros((maps, cells), bool), []
     for i in range(maps):
         ranks = rng.integers(0, n, source) if replaced else rng.permutation(n)
-        plan = planned(method, goal, 1 - 0.05 / (cells if whole else 1), population, frequencies)
-        known = plans.Known(
-            np.zeros(cells, np.int64), wrong[:, ranks], measured.margins[:, ranks], measured.clean[ranks]
-        )
-        while (counts := plan.next_counts(known)) is not None:
-            known = plans.Known(counts, known.wrong, known.margins, known.clean)
+        plan = planned(method, goal, 1 - 0.05 / (cells if whole else 1), population, frequencies, seed=i)
+        known = plans.Known.nothing(wrong[:, ranks], measured.margins[:, ranks], measured.clean[ranks])
+        while (wanted := plan.next_wanted(known)) is not None:
+            known = known.after(wanted)
         _, low, high = plan.read(known)
         covered[i] = (low <= truth + 1e-12) & (truth <= high + 1e-12)
-        passes.append((known.counts.sum() + known.counts.max()) / cells)
+        passes.append((known.counts.sum() + known.images) / cells)
         widths.append((high - low).max() / 2)
     each = covered.mean(axis=0)
     return {"maps": maps, **prices(float(np.mean(passes)), goal, truth, population)} | {
@@ -141,10 +139,12 @@ def simulated(run: str, goal: float, maps: int, measured: Recorded, *, source: i
     }
 
 
-def planned(method: str, goal: float, confidence: float, population: int | None, frequencies: np.ndarray) -> plans.Plan:
+def planned(
+    method: str, goal: float, confidence: float, population: int | None, frequencies: np.ndarray, *, seed: int
+) -> plans.Plan:
     """The plan that `adaptive_heatmap` follows."""
     if method == "controls":
-        return Controlled(goal, confidence, population, spread(frequencies, 40), step=4)
+        return Controlled(goal, confidence, population, frequencies, seed=seed)
     return {"exact": plans.Exact, "anytime": plans.Anytime}[method](goal, confidence, population)
 
 

@@ -74,7 +74,7 @@ channel; clipping to valid pixel values takes a little of it away, most where im
     "adaptive_heatmap": """
 <p>The map of errors again, each cell measured on as many images as its interval needed: the picture on the right says
 how many. Where errors are half and half most images are needed, where nearly all or none are wrong few are. With
-"controls" a few frequencies, measured on many images, tell part of what the others would have shown.</p>
+"controls" each image is measured at some frequencies, which tell part of what it would have shown at the others.</p>
 """,
     "quick_heatmap": """
 <p>The map of errors, predicted from a small share of the forward passes that it takes. Every image was looked at with a

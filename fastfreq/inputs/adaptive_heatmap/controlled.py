@@ -1,42 +1,58 @@
-"""A map with control variates: a few frequencies on many images tell part of all others."""
+"""A map whose cells are evaluated each on images of its own: what an image shows in some cells tells of all others."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfreq.vocabulary import control_variates, finite_samples
-from fastfreq.vocabulary.control_variates import Moments, Scores
+from fastfreq.vocabulary import control_variates, finite_samples, streams
+from fastfreq.vocabulary.control_variates import Moments
+from fastfreq.vocabulary.factor_models import Factors
 from fastfreq.vocabulary.statistics import normal_quantile
 
-from .plans import FloatArray, IntArray, Interval, Known, by_count, plain
+from .plans import FloatArray, IntArray, Interval, Known, Wanted, by_count, plain
 
-_CHOICES = (0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20)  # numbers of controls that are considered
-_SHARES = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)  # of the images there are, on which they are run
-_PENALTY = 3.0  # of the ridge; predictors are between -1 and 1
+_OBSERVED = 16  # cells that a pilot image is evaluated in, where the map has many
+_SHARES = (0.02, 0.25)  # of the cells in the pilot, at least and at most
+_FACTORS = 10
+_FOLDS = 5
+_STEPS = (12, 4)  # of a fit that starts, and of one that goes on
+_FITTED = 3000  # images that a fit sees at most
+_STALE = 1.02  # times the passes that a fit has seen: what makes it worth another
+_FEWEST = 20  # images below which nothing is fitted
+_ENOUGH = 0.8  # of a pool, that a cell may be expected to need
+_GROWTH = 1.25  # between numbers of images that are considered
+_IMAGINED = 300  # images by which it is foretold what other shares of cells would tell
 _SHRINK = 100.0  # images that the map's own ratio of residual to binomial variance counts for in each cell
 _LOOKING = 0.85  # of the error allowed: what stopping at a chosen moment leaves
-_OWN = 0.25  # weight of a cell's own pilot in what it is expected to need; the map's has the rest
-_FIRST = 0.7  # of the images that a cell is expected to need, in the first step
-_STEP = 0.7  # of those that it lacks, in later ones
+_FIRST = 0.75  # of the images that a cell is expected to need, in the first step
+_STEP = 0.8  # of those that it lacks, in later ones
+_BLOCK = 64  # images whose random numbers are drawn together
 
 
 class Controlled:
-    """Several stages with control variates: what a few frequencies and the clean image tell of all others is used.
+    """Cells evaluated on different images, each image in different cells: none tells twice what its neighbours told.
 
-    Pilot: the first `pilot` images in every cell. From them alone: how many controls there are, and on how many images.
-    Which frequencies are controls is a matter of geometry, not of outcomes. Then every cell gets images until its
-    interval is narrow enough. The scores of a cell are fitted to all of its images; each of these enters with the score
-    of a fit without it, so that no outcome foretells itself (`control_variates`). All of it is a function of what is
-    known: nothing is remembered but what would be computed again.
+    All cells share a pool of images. Each is evaluated on those of them whose random number, one for every image and
+    cell, is among its smallest. A factor model of margins, fitted to what was seen, foretells the outcome of every cell
+    on every image of the pool from the image as it is and from the **other** cells that it was evaluated in. The
+    estimate is the mean of what is foretold, plus that of what outcomes differ from it (`control_variates`). Pilot:
+    about `pilot` images in every cell; from it the size of the pool. Then every cell gets images until its interval is
+    narrow enough.
 
-    What holds: with scores that are fixed the estimate is unbiased, whatever they are worth; leaving one out keeps it
-    so but for terms that were within the noise of 250 maps. Its interval is that of large samples, also when images are
-    added until it is narrow (Anscombe 1952; Chow, Robbins 1965): **not** exact, which `plans.Exact` is. Intervals of
-    bounded means that are proven for every sample cost 2 log(2 / 0.05) / 1.96^2 = 1.9 times the images, more than
-    controls save. Four things make it cover samples of a hundred images too:
+    A forward pass on an image that was evaluated next to it tells little: cells evaluated each on images of their own,
+    a share f of the pool, cost f V + (1 - f) R for a variance V of outcomes and R of what f of the cells leave open;
+    where all cells see the same images and a coarse grid more, R + f V + 2 sqrt(f V R).
+
+    What holds: which images a cell was evaluated on tells nothing about what is foretold of it, which leaves it out,
+    and an image is foretold by a model fitted without it, to other fifths of the pool. So the estimate is unbiased,
+    whatever the model is worth. Its interval is that of large samples, also when images are added until it is narrow
+    (Anscombe 1952; Chow, Robbins 1965): **not** exact, which `plans.Exact` is. Intervals of bounded means that are
+    proven for every sample cost 2 log(2 / 0.05) / 1.96^2 = 1.9 times the images. Four things make it cover samples of
+    a hundred images too:
 
     - the skewness of residuals and scores (`control_variates.sum_interval`);
     - errors, and the lack of them, that no image has shown yet (`Moments.with_unseen`);
@@ -49,11 +65,12 @@ class Controlled:
         half_width: to be reached in every cell.
         confidence: of each cell.
         population: N; None where images are themselves a sample.
-        controls: cells in the order in which they become controls, as of `spread`.
-        pilot: images of the pilot.
-        step: counts are multiples of it.
+        frequencies: (cells, 2): which are neighbours.
+        seed: key of which images a cell gets.
+        pilot: images of every cell in the pilot.
+        step: a cell gets at least so many more.
 
-    Source: Giles 2008, "Multilevel Monte Carlo path simulation".
+    Source: Cassel, Saerndal, Wretman 1976 for the estimate; the design, as of two-phase samples, is ours.
     """
 
     def __init__(
@@ -61,83 +78,191 @@ class Controlled:
         half_width: float,
         confidence: float,
         population: int | None,
-        controls: list[int],
+        frequencies: IntArray,
         *,
+        seed: int = 0,
         pilot: int = 64,
         step: int = 4,
     ) -> None:
         self.half_width, self.pilot = half_width, pilot
         self._confidence, self._z = confidence, normal_quantile(1 - _LOOKING * (1 - confidence))
-        self._population, self._order, self._step = population, controls, step
-        self._design: _Design | None = None
-        self._kept: dict[int, tuple[tuple[int, int], _Cell]] = {}  # by cell: (images of it, of its scores), its figures
+        self._population, self._seed, self._step = population, seed, step
+        self._alike = neighbours(frequencies)
+        self._places = np.zeros((len(frequencies), 0))
+        self._fits: list[Factors] = []
+        self._fitted = 0  # passes that they have seen
+        self._scale: float | None = None
+        self._pool = 0  # images that are wanted by the design; 0 before it
+        self._read: tuple[tuple[int, int], _Found] | None = None
 
-    @property
-    def controls(self) -> tuple[list[int], int]:
-        """The cells that are controls, and the images on which they are to be run; none before the pilot."""
-        return ([], 0) if self._design is None else (self._design.controls, self._design.images)
-
-    def next_counts(self, known: Known) -> IntArray | None:
+    # ---------------------------------------------------------------- what is wanted
+    def next_wanted(self, known: Known) -> Wanted | None:
         """As in `plans.Plan`."""
-        pilot = min(self.pilot, known.available)
-        if known.counts.min() < pilot:
-            return np.maximum(known.counts, pilot)
-        design = self._designed(known)
-        wanted, controls = known.counts.copy(), design.controls
-        if self._waits(known, design):
-            wanted = np.maximum(wanted, np.ceil(_FIRST * design.expected).astype(np.int64))
-        else:
-            _, low, high = self.read(known)
-            excess = (high - low) / (2 * self.half_width)
-            left = 1.0 if self._population is None else 1 - known.counts / self._population
-            more = np.maximum(self._step, _STEP * known.counts * np.clip(excess**2 - 1, 0.0, 0.5) * left)
-            wanted = np.where(excess > 1, wanted + np.ceil(more).astype(np.int64), wanted)
-        wanted = np.maximum(np.minimum(-(-wanted // self._step) * self._step, known.available), known.counts)
-        if controls:  # a cell that needs more images than the pilot foresaw takes the controls along
-            wanted[controls] = max(design.images, int(wanted.max()))
-        return None if (wanted == known.counts).all() else wanted
+        if not known.images:
+            share = float(np.clip(_OBSERVED / len(known.tried), *_SHARES))
+            pool = min(math.ceil(self.pilot / share), known.available)
+            return self._drawn(known, np.full(len(known.tried), min(self.pilot, pool)), pool)
+        found = self._found(known)
+        if not self._pool:
+            self._pool, counts = self._design(known, found)
+            wanted = self._drawn(known, np.ceil(_FIRST * counts).astype(np.int64), self._pool)
+            if wanted.more_than(known):
+                return wanted
+        excess = (found.high - found.low) / (2 * self.half_width)
+        open_ = (excess > 1) & (known.counts < known.available)
+        if not open_.any():
+            return None
+        pool = known.images
+        if (known.counts[open_] >= pool).any():
+            pool = min(known.available, math.ceil(_GROWTH * pool))
+        lacks = np.ceil(_STEP * (self._needs(known, found) - known.counts)).astype(np.int64)
+        least = np.maximum(self._step, known.counts // 50)
+        more = np.clip(lacks, least, np.maximum(known.counts // 2, least))
+        return self._drawn(known, known.counts + np.where(open_, more, 0), pool)
 
+    def _drawn(self, known: Known, counts: IntArray, pool: int) -> Wanted:
+        """Every cell on the `counts` images of the pool with the smallest numbers, or more where it already has more.
+
+        As the pool grows, a cell keeps its share of it.
+        """
+        places = self._numbers(pool)
+        kth = np.sort(places, axis=1)[np.arange(len(places)), np.clip(counts, 1, pool) - 1]
+        before = known.tried[:, :pool]
+        reached = np.where(before, places, 0.0).max(axis=1)
+        tried = np.zeros_like(known.tried)
+        tried[:, :pool] = places <= np.maximum(kth, reached)[:, None]
+        return Wanted(tried, pool)
+
+    def _numbers(self, pool: int) -> FloatArray:
+        """(cells, pool) a random number of every image in every cell."""
+        cells, drawn = self._places.shape
+        if drawn < pool:
+            blocks = [
+                streams.generator("sampling", self._seed, item=1 + i).random((cells, _BLOCK))
+                for i in range(drawn // _BLOCK, -(-pool // _BLOCK))
+            ]
+            self._places = np.concatenate([self._places, *blocks], axis=1)
+        return self._places[:, :pool]
+
+    def _needs(self, known: Known, found: _Found) -> FloatArray:
+        """(cells,) images that each will have, by the width that it has now and what of it more passes can narrow."""
+        finite = 0.0 if self._population is None else 1 / self._population
+        half = (found.high - found.low) / 2
+        pool = self._z**2 * found.scores.variance * max(1 / known.images - finite, 0.0)
+        still = (self.half_width**2 - pool).clip(0.05 * self.half_width**2)
+        shrinks = (still / (half**2 - pool).clip(1e-12)).clip(0, 1)
+        return 1 / ((1 / known.counts - finite).clip(0) * shrinks + finite + 1e-15)
+
+    def _design(self, known: Known, found: _Found) -> tuple[int, FloatArray]:
+        """The pool, and the images that each cell is expected to need, by what the pilot found."""
+        if found.fit is None:
+            return known.images, known.counts.astype(np.float64)
+        cells, finite = len(known.tried), 0.0 if self._population is None else 1 / self._population
+        error, outcomes = (self.half_width / self._z) ** 2, found.rest.variance + found.scores.variance
+        now = float(known.counts.mean()) / known.images
+        shares = np.geomspace(now, 1, 7)
+        left = self._imagined(found.fit, shares)
+        best: tuple[float, int, FloatArray] | None = None
+        pool = float(known.images)
+        while best is None or pool <= known.available:
+            size = round(pool)
+            low, high = np.full(cells, now * size), np.full(cells, float(size))
+            for _ in range(14):
+                n = (low + high) / 2
+                rest = found.rest.variance * np.interp(n / size, shares, left / left[0])
+                variance = rest * (1 / n - 1 / size) + outcomes * max(1 / size - finite, 0.0)
+                variance += found.unseen * (known.counts / n) * np.maximum(1 / n - finite, 0.0)
+                low, high = np.where(variance > error, n, low), np.where(variance > error, high, n)
+            cost = float(high.mean()) + size / cells
+            if (high > _ENOUGH * size).any() and size < known.available:
+                cost = math.inf  # it would have to grow again
+            if best is None or cost < best[0]:
+                best = cost, size, high
+            pool = known.available if size < known.available < _GROWTH * pool else _GROWTH * pool
+        return best[1], best[2]
+
+    def _imagined(self, fit: Factors, shares: FloatArray) -> FloatArray:
+        """(shares,) variance that is left when a share of the cells is seen, by images that the model makes up."""
+        drawn = streams.generator("sampling", self._seed, item=0)
+        cells = len(self._alike)
+        z = drawn.standard_normal((fit.weights.shape[1], _IMAGINED))
+        noise = drawn.standard_normal((len(fit.mean), _IMAGINED)) * np.sqrt(fit.noise)[:, None]
+        values, places = fit.mean[:, None] + fit.weights @ z + noise, drawn.random((len(fit.mean), _IMAGINED))
+        places[cells:] = 0
+        left = []
+        for share in shares:
+            seen = (places <= share).astype(np.float64)
+            chance = control_variates.chance_below_zero(*fit.foretold(values * seen, seen))[:cells]
+            left.append((chance * (1 - chance)).mean())
+        return np.maximum.accumulate(np.array(left)[::-1])[::-1]  # more never tells less
+
+    # ---------------------------------------------------------------- what is read
     def read(self, known: Known) -> Interval:
-        """As in `plans.Plan`; without the controls' images yet, plain intervals."""
-        if known.counts.min() < min(self.pilot, known.available) or self._waits(known, self._designed(known)):
-            return by_count(
-                known,
-                lambda x, n: finite_samples.hypergeometric_interval(
-                    x, n, self._population, confidence=self._confidence
-                ),
-            )
-        cells = self._cells(known, self._designed(known))
-        estimate = np.array([cell.estimate for cell in cells])
-        rest, scores = _joined([cell.rest for cell in cells]), _joined([cell.scores for cell in cells])
-        unseen = np.array([cell.unseen for cell in cells]).T
-        rest = Moments(self._variances(known, rest.variance) + unseen[0], rest.third + unseen[1], rest.n)
-        below, above = control_variates.sum_interval([scores, rest], self._population, self._z)
-        if self._population is not None:  # nothing is left to be predicted
-            whole = known.counts >= self._population
-            estimate = np.where(whole, plain(known), estimate)
+        """As in `plans.Plan`."""
+        found = self._found(known)
+        return found.estimate, found.low, found.high
+
+    def _found(self, known: Known) -> _Found:
+        """What outcomes say of every cell; asked again, the same."""
+        state = known.images, int(known.counts.sum())
+        if self._read is None or self._read[0] != state:
+            self._read = state, self._estimated(known)
+        return self._read[1]
+
+    def _estimated(self, known: Known) -> _Found:
+        pool = known.images
+        tried, wrong = known.tried[:, :pool], known.wrong[:, :pool]
+        if pool < _FEWEST or known.counts.min() < 2:
+            low, high = np.zeros(len(tried)), np.ones(len(tried))
+            if known.counts.max() > 0:
+                _, low, high = by_count(
+                    known,
+                    lambda x, n: finite_samples.hypergeometric_interval(
+                        x, n, self._population, confidence=self._confidence
+                    ),
+                )
+            none = Moments.of(np.zeros((len(tried), max(pool, 1))))
+            return _Found(plain(known), low, high, none, none, np.zeros(len(tried)), None)
+        scores = self._scores(known)
+        residual = wrong - scores
+        rest, told = Moments.of(residual, tried), Moments.of(scores)
+        unseen = rest.with_unseen(scores, self._z)
+        more = unseen.variance - rest.variance, unseen.third - rest.third
+        rest = Moments(self._variances(known, rest.variance), rest.third, rest.n)
+        widened = Moments(rest.variance + more[0], rest.third + more[1], rest.n)
+        below, above = control_variates.sum_interval([told, widened], self._population, self._z)
+        estimate = scores.mean(axis=1) + np.where(tried, residual, 0.0).sum(axis=1) / rest.n
+        if self._population is not None:  # nothing is left to be foretold
+            estimate = np.where(known.counts >= self._population, plain(known), estimate)
         estimate = estimate.clip(0, 1)
-        return estimate, (estimate - below).clip(0, 1), (estimate + above).clip(0, 1)
+        low, high = (estimate - below).clip(0, 1), (estimate + above).clip(0, 1)
+        return _Found(estimate, low, high, rest, told, more[0], self._fits[0])
 
-    def _waits(self, known: Known, design: _Design) -> bool:
-        """Whether controls lack images."""
-        return bool((known.counts[design.controls] < design.images).any())
-
-    # ---------------------------------------------------------------- what outcomes say of each cell
-    def _cells(self, known: Known, design: _Design) -> list[_Cell]:
-        """Every cell's figures; those whose images are the same as before are kept."""
-        images = int(known.counts.max())
-        stale = [k for k, n in enumerate(known.counts) if self._kept.get(k, ((0, 0),))[0] != (n, images)]
-        levels = np.array([0 if k in design.controls or not design.controls else 1 for k in range(len(known.counts))])
-        for level in (0, 1):
-            x = None
-            for n in np.unique(known.counts[stale]):
-                group = [k for k in stale if levels[k] == level and known.counts[k] == n]
-                if group:
-                    x = design.predictors(known, level, images) if x is None else x
-                    margins = squashed(known, group, int(n), design.scale)
-                    for k, cell in zip(group, _figures(x, margins, known.wrong[group, :n], self._z), strict=True):
-                        self._kept[k] = (int(n), images), cell
-        return [self._kept[k][1] for k in range(len(known.counts))]
+    def _scores(self, known: Known) -> FloatArray:
+        """(cells, pool) the chance of each outcome by the other cells of its image and the image as it is."""
+        pool, cells = known.images, len(known.tried)
+        clean = known.clean[:pool].astype(np.float64)
+        if self._scale is None:
+            self._scale = float(clean.std()) or 1.0
+        seen = np.vstack([known.tried[:, :pool], np.ones((2, pool), bool)]).astype(np.float64)
+        margins = control_variates.squashed(known.margins[:, :pool].astype(np.float64), self._scale)
+        as_it_is = control_variates.squashed(clean, self._scale)
+        values = np.vstack([np.where(known.tried[:, :pool], margins, 0.0), as_it_is, np.abs(as_it_is)])
+        fold, scores, passes, starts = np.arange(pool) % _FOLDS, np.empty((cells, pool)), seen.sum(), not self._fits
+        stale = passes > _STALE * self._fitted
+        self._fitted = passes if stale else self._fitted
+        directions = streams.generator("sampling", self._seed, item=0).standard_normal((cells + 2, _FACTORS))
+        for i in range(_FOLDS):
+            others, own = np.flatnonzero(fold != i)[:_FITTED], fold == i
+            if starts:
+                self._fits.append(Factors.started(values[:, others], seen[:, others], directions))
+            if stale:
+                self._fits[i] = self._fits[i].improved(
+                    values[:, others], seen[:, others], self._alike, steps=_STEPS[0] if starts else _STEPS[1]
+                )
+            told = self._fits[i].foretold(values[:, own], seen[:, own])
+            scores[:, own] = control_variates.chance_below_zero(*told)[:cells]
+        return scores
 
     def _variances(self, known: Known, own: FloatArray) -> FloatArray:
         """Variances of the residuals, none below what the map's ratio of residual to binomial variance lets expect.
@@ -146,171 +271,34 @@ class Controlled:
         """
         share = (known.errors + 2) / (known.counts + 4)
         binomial = share * (1 - share)
-        others = np.ones(len(own), dtype=bool)  # controls are foretold by less
-        others[self.controls[0]] = len(self.controls[0]) == len(own)
-        ratio = (known.counts * own)[others].sum() / (known.counts * binomial)[others].sum()
+        ratio = (known.counts * own).sum() / (known.counts * binomial).sum()
         weight = known.counts / (known.counts + _SHRINK)
         return np.maximum(own, weight * own + (1 - weight) * ratio * binomial)
 
-    # ---------------------------------------------------------------- what the pilot says
-    def _designed(self, known: Known) -> _Design:
-        design = self._design
-        if design is None:
-            pilot = min(self.pilot, known.available)
-            designs = []
-            for count in _CHOICES:
-                if count <= len(self._order) // 2:
-                    fit = _Pilot.of(known, pilot, self._order[:count], self._z)
-                    for share in _SHARES if count else _SHARES[-1:]:
-                        images = max(pilot, round(share * known.available))
-                        designs.append(fit.design(images, self.half_width / self._z, self._population, known.available))
-            design = self._design = min(designs, key=lambda found: found.cost)
-        return design
-
 
 @dataclasses.dataclass(frozen=True)
-class _Cell:
-    """What is read off one cell: its estimate, moments of residuals and of scores, what unseen images may add."""
+class _Found:
+    """What outcomes say: estimates and intervals, moments of residuals and of scores, what the unseen adds, one fit."""
 
-    estimate: float
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
     rest: Moments
-    unseen: tuple[float, float]
     scores: Moments
-
-
-def _joined(moments: list[Moments]) -> Moments:
-    """Of all cells."""
-    return Moments(*(np.array([getattr(m, name) for m in moments]) for name in ("variance", "third", "n")))
-
-
-def _figures(x: FloatArray, margins: FloatArray, wrong: NDArray[np.bool_], z: float) -> list[_Cell]:
-    """Of cells evaluated on the same images, the first of those with predictors x."""
-    n = wrong.shape[1]
-    fit = Scores.fitted(x[:n], margins, wrong, penalty=_PENALTY)
-    scores = fit(x)
-    # each image helped to fit its own score: it gets that of the fit without it, and that fit's mean
-    values = fit.residual + fit.mean_without(x, scores)
-    rest, told = Moments.of(values), Moments.of(scores)
-    unseen = rest.with_unseen(scores, z)
-    estimate, more = values.mean(axis=1), (unseen.variance - rest.variance, unseen.third - rest.third)
-    return [
-        _Cell(float(estimate[k]), rest.at(k), (float(more[0][k]), float(more[1][k])), told.at(k))
-        for k in range(len(wrong))
-    ]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Design:
-    """Controls, the images on which they are run, what that will take.
-
-    Attributes:
-        controls: cells.
-        images: on which they are run.
-        scale: of margins.
-        expected: (cells,) images that each will need.
-        cost: passes of the whole map by that.
-    """
-
-    controls: list[int]
-    images: int
-    scale: float
-    expected: FloatArray
-    cost: float
-
-    def predictors(self, known: Known, level: int, n: int) -> FloatArray:
-        """As of `predictors`."""
-        return predictors(known, self.controls if level else [], n, self.scale)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pilot:
-    """What the pilot foretells with some controls.
-
-    Attributes:
-        controls: cells.
-        scale: of margins.
-        binomial: (cells,) variances of outcomes.
-        left: (2, cells) of residuals of the clean image's scores, and of the controls', of fits to all images.
-        unseen: (2, cells) what `Moments.with_unseen` adds for one image.
-        freedom: degrees of freedom of either fit.
-        pilot: images.
-    """
-
-    controls: list[int]
-    scale: float
-    binomial: FloatArray
-    left: FloatArray
     unseen: FloatArray
-    freedom: list[float]
-    pilot: int
-
-    @classmethod
-    def of(cls, known: Known, pilot: int, controls: list[int], z: float) -> _Pilot:
-        """Fitted on the pilot."""
-        scale = float(known.clean[:pilot].std()) or 1.0
-        outcomes, margins = known.wrong[:, :pilot], squashed(known, slice(None), pilot, scale)
-        share = (outcomes.sum(axis=1) + 1) / (pilot + 2)
-        binomial = share * (1 - share)
-        left, unseen, freedom = [], [], []
-        for used in ([], controls):
-            x = predictors(known, used, pilot, scale)
-            fit = Scores.fitted(x, margins, outcomes, penalty=_PENALTY)
-            rest = Moments(np.square(fit.residual).mean(axis=1), np.zeros(len(outcomes)), np.ones(len(outcomes)))
-            own = rest.variance / (1 + fit.freedom / pilot)  # more images fit better
-            left.append(_OWN * own + (1 - _OWN) * own.sum() / binomial.sum() * binomial)
-            unseen.append(rest.with_unseen(fit(x), z).variance - rest.variance)
-            freedom.append(fit.freedom)
-        return cls(controls, scale, binomial, np.array(left), np.array(unseen), freedom, pilot)
-
-    def design(self, images: int, error: float, population: int | None, available: int) -> _Design:
-        """With controls on a number of images, and every cell on as many as it will need for a standard error."""
-        finite = 0.0 if population is None else 1 / population
-        level = 1 if self.controls else 0
-        images = images if self.controls else 0
-        needed = self._needed(level, images, error, finite, available)
-        if self.controls:
-            own = self._needed(0, images, error, finite, available)
-            needed[self.controls] = np.maximum(own[self.controls], images)
-        return _Design(self.controls, images, self.scale, needed, float(needed.sum() + needed.max()))
-
-    def _needed(self, level: int, images: int, error: float, finite: float, available: int) -> FloatArray:
-        left, unseen, freedom = self.left[level], self.unseen[level], self.freedom[level]
-        told = np.maximum(self.binomial - left, 0)
-        low, high = np.full(len(left), float(self.pilot)), np.full(len(left), float(max(available, self.pilot)))
-        for _ in range(14):
-            n = (low + high) / 2
-            seen = np.maximum(1 / np.maximum(n, images) - finite, 0.0)
-            variance = (left * (1 + freedom / n) + unseen / n) * np.maximum(1 / n - finite, 0) + told * seen
-            low, high = np.where(variance > error**2, n, low), np.where(variance > error**2, high, n)
-        return high
+    fit: Factors | None
 
 
-def predictors(known: Known, controls: list[int], n: int, scale: float) -> FloatArray:
-    """(n, p) of the first n images: clean outcome and margin; those of controls too."""
-    margin = control_variates.squashed(known.clean[:n].astype(np.float64), scale)
-    columns = [margin, np.abs(margin)]
-    if controls:
-        columns += [*squashed(known, controls, n, scale)]
-    return np.column_stack(columns)
+def neighbours(frequencies: NDArray[np.int64]) -> FloatArray:
+    """(cells + 2, cells + 2) weights of an average of neighbours, a normal density of distance; k and -k are one.
 
-
-def squashed(known: Known, cells: list[int] | slice, n: int, scale: float) -> FloatArray:
-    """(cells, n) margins of the first n images."""
-    return control_variates.squashed(known.margins[cells, :n].astype(np.float64), scale)
-
-
-def spread(frequencies: IntArray, count: int, *, most: int = 1500) -> list[int]:
-    """Frequencies (f, 2) that lie close to all others, one after the other; k and -k are one.
-
-    Each next is the one that lowers the sum of distances to the nearest chosen most. Of more than `most`, every so
-    manieth is looked at.
+    The last two rows, of the image as it is, are 0.
     """
-    step = -(-len(frequencies) // most)
-    points = frequencies[::step].astype(np.float64)
-    pairs = np.stack([np.linalg.norm(points[:, None] - sign * points[None], axis=-1) for sign in (1, -1)]).min(axis=0)
-    nearest, chosen = np.full(len(points), pairs.max()), []
-    for _ in range(min(count, len(points))):
-        best = int(np.minimum(nearest[None], pairs).sum(axis=1).argmin())
-        chosen.append(best * step)
-        nearest = np.minimum(nearest, pairs[best])
-    return chosen
+    points = frequencies.astype(np.float64)
+    square = np.stack([np.square(points[:, None] - s * points[None]).sum(axis=-1) for s in (1, -1)]).min(axis=0)
+    weight = np.exp(-square / 2)
+    np.fill_diagonal(weight, 0.0)
+    cells = len(points)
+    alike = np.zeros((cells + 2, cells + 2))
+    alike[:cells, :cells] = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
+    return alike

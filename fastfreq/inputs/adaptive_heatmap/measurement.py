@@ -21,15 +21,13 @@ from fastfreq.vocabulary.conventions import Convention
 
 from . import plans
 from .arguments import Request, half_width, seconds
-from .controlled import Controlled, spread
+from .controlled import Controlled
 from .kept import Kept
 from .result import AdaptiveHeatmap
 from .rounds import LaterRound, Round, RoundOutcomes
 
 Method = Literal["controls", "exact", "anytime"]
 Target = Literal["images", "source"]
-
-_CONTROLS = 40  # frequencies that may become controls, half of which at most do
 
 
 def adaptive_heatmap(
@@ -57,10 +55,10 @@ def adaptive_heatmap(
       model and all images, computed for every possible count (`sequential_draws.sequential`). It spends 4 p (1 - p) of
       the images of a fixed number, at most a tenth more from p = 0.05 on; where fewer are wrong more, as nobody can
       tell with less than some 60 images that no more than 0.06 are.
-    - "controls": a pilot of 64 images, then a few frequencies on many images and all others on few, with what the
-      former and the clean image foretell of the latter (`controlled.Controlled`). The fewest passes. Its 95 % is that
-      of large samples, no theorem, but was measured to hold on three networks, and on made outcomes of which 1 to 50 %
-      are wrong. It needs signs common to all frequencies to be worth it.
+    - "controls": each image at some frequencies, each frequency on images of its own, with what those frequencies and
+      the image as it is foretell of all others as control variates (`controlled.Controlled`). The fewest passes. Its
+      95 % is that of large samples, no theorem, but was measured to hold on four networks, and on made outcomes of
+      which 1 to 50 % are wrong. It needs signs common to all frequencies to be worth it.
     - "anytime": intervals that hold at all moments at once, whatever makes you stop. For 0.03 a cell needs at most 1.5
       times the images that a fixed number needs of 1,000, 2.8 times of 10,000, 3.5 times with target="source".
 
@@ -134,16 +132,16 @@ def _rounds(
     result: AdaptiveHeatmap | None = None
     silent = not (options.get("progress") and group.first)
     with tqdm(unit="pass", unit_scale=True, desc="precision", disable=silent) as bar:
-        while (counts := plan.next_counts(found.known)) is not None:
-            kind = LaterRound if found.known.counts.any() else Round
-            what = kind(request, size, frequencies, ranks, found.known.counts, counts)
+        while (wanted := plan.next_wanted(found.known)) is not None:
+            kind = LaterRound if found.known.images else Round
+            what = kind(request, size, frequencies, ranks, found.known, wanted)
             options["checkpoint"] = kept.next_round()
             each: RoundOutcomes = measure(what, model, images, labels, options)
             options["progress"] = False  # the first round has said what the model is worth; this bar goes on
             if options.get("batch_size") is None:  # timed once for all rounds
                 options["batch_size"] = int(each.details["batch_size"])
                 options.setdefault("channels_last", each.details["layout"] == "channels_last")
-            found = found.with_round(each, counts)
+            found = found.with_round(each, wanted)
             elapsed = 0.0 if request.seconds is None else group.agreed(lambda: time.monotonic() - started)
             result = _result(request, plan, found, each, elapsed)
             bar.total = result.expected_passes
@@ -165,8 +163,7 @@ def _plan(request: Request, frequencies: NDArray[np.int64], total: int) -> plans
         coarse = [] if request.seconds is None else [np.flatnonzero((frequencies % s == 0).all(axis=1)) for s in (6, 3)]
         return plans.Anytime(request.precision_goal, confidence, population, coarse=coarse)
     step = max(1, min(16, total // 250))
-    order = spread(frequencies, _CONTROLS)
-    return Controlled(request.precision_goal, confidence, population, order, step=step)
+    return Controlled(request.precision_goal, confidence, population, frequencies, seed=request.seed, step=step)
 
 
 def _result(request: Request, plan: plans.Plan, found: _Found, each: RoundOutcomes, elapsed: float) -> AdaptiveHeatmap:
@@ -174,13 +171,12 @@ def _result(request: Request, plan: plans.Plan, found: _Found, each: RoundOutcom
     ranks, counts = found.ranks, found.known.counts
     population = len(ranks) if request.target == "images" else None
     later = plans.expected_counts(found.known, low, high, request.precision_goal, population)
-    left = int((later - counts).sum() + later.max() - counts.max())
+    left = int((later - counts).sum()) + max(int(later.max()) - found.known.images, 0)
     said = {}
     if request.seconds is not None:  # a map that time may cut short says when it would be done
         whole = elapsed * (1 + left / max(found.passes, 1))
         said["finish"] = f"± {request.precision_goal:g} after about {whole:.3g} seconds in all, {elapsed:.3g} so far"
-    tried = ranks[None, :] < counts[:, None]
-    chosen = plan.controls[0] if isinstance(plan, Controlled) else []
+    tried = found.known.tried[:, ranks]
     return AdaptiveHeatmap(
         details=each.details | said,
         model=each.model,
@@ -193,12 +189,12 @@ def _result(request: Request, plan: plans.Plan, found: _Found, each: RoundOutcom
         frequencies=each.frequencies,
         labels=each.labels,
         clean_wrong=(found.known.clean < 0)[ranks],
+        reached=ranks < found.known.images,
         tried=Outcomes.of(tried),
         wrong=Outcomes.of(found.known.wrong[:, ranks] & tried),
         estimates=estimate,
         lows=low,
         highs=high,
-        controls=each.frequencies[chosen],
         passes=found.passes,
         expected_passes=found.passes + left,
     )
@@ -232,21 +228,18 @@ class _Found:
     @classmethod
     def empty(cls, cells: int, ranks: NDArray[np.int64]) -> _Found:
         n = len(ranks)
-        nothing = plans.Known(
-            np.zeros(cells, np.int64), np.zeros((cells, n), bool), np.zeros((cells, n), np.float16), np.zeros(n)
-        )
+        nothing = plans.Known.nothing(np.zeros((cells, n), bool), np.zeros((cells, n), np.float16), np.zeros(n))
         return cls(nothing, ranks, 0)
 
-    def with_round(self, each: RoundOutcomes, counts: NDArray[np.int64]) -> _Found:
+    def with_round(self, each: RoundOutcomes, wanted: plans.Wanted) -> _Found:
         """With what one more round found; that of earlier ones stays."""
-        before = self.known.counts
-        order = np.argsort(self.ranks)
-        place = np.arange(len(order))
-        new = (place[None] >= before[:, None]) & (place[None] < counts[:, None])
-        wrong = np.where(new, each.wrong.unpack()[:, order], self.known.wrong)
-        margins = np.where(new, each.margins[:, order], self.known.margins)
-        fresh = (place >= before.max()) & (place < counts.max())
-        clean = np.where(fresh, each.clean_margin[order], self.known.clean)
+        known, order = self.known, np.argsort(self.ranks)
+        new = wanted.tried & ~known.tried
+        wrong = np.where(new, each.wrong.unpack()[:, order], known.wrong)
+        margins = np.where(new, each.margins[:, order], known.margins)
+        fresh = slice(known.images, wanted.images)
+        clean = known.clean.copy()
+        clean[fresh] = each.clean_margin[order][fresh]
         predicted = len(order) if each.labelled == "predicted" else 0
-        passes = self.passes + int((counts - before).sum()) + int(fresh.sum()) + predicted
-        return _Found(plans.Known(counts, wrong, margins, clean), self.ranks, passes)
+        passes = self.passes + int(new.sum()) + wanted.images - known.images + predicted
+        return _Found(plans.Known(wanted.tried, wanted.images, wrong, margins, clean), self.ranks, passes)

@@ -1,8 +1,8 @@
-"""Which images a cell of a map needs for a stated precision: pure functions of the outcomes so far.
+"""Which images a cell of a map needs for a stated precision: functions of the outcomes so far, and of nothing else.
 
-Images have a rank, their place in a random order drawn before anything is measured; cell k is evaluated on the images
-of rank below counts[k]. A plan reads what is known and names the counts it wants next, or None when it is done. It
-knows no model: simulations and measurements run the same code.
+Images have a rank, their place in a random order drawn before anything is measured. A plan reads what is known and
+names the images it wants next of each cell, or None when it is done. It knows no model: simulations and measurements
+run the same code.
 """
 
 from __future__ import annotations
@@ -23,20 +23,53 @@ Interval = tuple[FloatArray, FloatArray, FloatArray]
 
 
 @dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a plan wants to be known.
+
+    Attributes:
+        tried: (cells, n) bool on which images each cell is to be evaluated.
+        images: those of rank below it are to be looked at as they are.
+    """
+
+    tried: NDArray[np.bool_]
+    images: int
+
+    @classmethod
+    def first(cls, counts: IntArray, available: int) -> Wanted:
+        """The first `counts` (cells,) images in each cell."""
+        return cls(np.arange(available)[None] < counts[:, None], int(counts.max()))
+
+    def more_than(self, known: Known) -> bool:
+        """Whether any of it is not known."""
+        return self.images > known.images or bool((self.tried & ~known.tried).any())
+
+
+@dataclasses.dataclass(frozen=True)
 class Known:
     """What is known, images in the order of their ranks.
 
     Attributes:
-        counts: (cells,) images on which each cell was evaluated.
-        wrong: (cells, n) bool; means something where rank < counts.
-        margins: (cells, n) logit of the true class less that of the best other; where rank < counts.
-        clean: (n,) the same of the images as they are, where rank < counts.max().
+        tried: (cells, n) bool on which images each cell was evaluated.
+        images: those of rank below it were looked at as they are.
+        wrong: (cells, n) bool; means something where tried.
+        margins: (cells, n) logit of the true class less that of the best other; where tried.
+        clean: (n,) the same of the images as they are.
     """
 
-    counts: IntArray
+    tried: NDArray[np.bool_]
+    images: int
     wrong: NDArray[np.bool_]
     margins: NDArray[np.floating]
     clean: NDArray[np.floating]
+
+    @classmethod
+    def nothing(cls, wrong: NDArray[np.bool_], margins: NDArray[np.floating], clean: NDArray[np.floating]) -> Known:
+        """Before anything is evaluated."""
+        return cls(np.zeros(wrong.shape, bool), 0, wrong, margins, clean)
+
+    def after(self, wanted: Wanted) -> Known:
+        """With what was wanted evaluated: simulations know all outcomes."""
+        return dataclasses.replace(self, tried=wanted.tried, images=wanted.images)
 
     @property
     def available(self) -> int:
@@ -44,18 +77,23 @@ class Known:
         return self.wrong.shape[1]
 
     @functools.cached_property
+    def counts(self) -> IntArray:
+        """(cells,) images on which each was evaluated."""
+        return self.tried.sum(axis=1)
+
+    @functools.cached_property
     def errors(self) -> IntArray:
         """(cells,) wrong outcomes among those evaluated."""
-        return np.array([row[:n].sum() for row, n in zip(self.wrong, self.counts, strict=True)], dtype=np.int64)
+        return (self.wrong & self.tried).sum(axis=1)
 
 
 class Plan(Protocol):
-    """How many images each cell gets, and what is read off them."""
+    """Which images each cell gets, and what is read off them."""
 
     half_width: float
 
-    def next_counts(self, known: Known) -> IntArray | None:
-        """(cells,) images wanted of each cell, nowhere fewer than it has; None if nothing is missing."""
+    def next_wanted(self, known: Known) -> Wanted | None:
+        """What is wanted of each cell, nowhere less than there is; None if nothing is missing."""
         ...
 
     def read(self, known: Known) -> Interval:
@@ -80,7 +118,7 @@ class Exact:
         self.half_width = half_width
         self._plan = sequential_draws.sequential(half_width, population, confidence=confidence)
 
-    def next_counts(self, known: Known) -> IntArray | None:
+    def next_wanted(self, known: Known) -> Wanted | None:
         """As in `Plan`."""
         looks = np.array(self._plan.looks)
         wanted = known.counts.copy()
@@ -91,7 +129,7 @@ class Exact:
             if len(later):
                 wanted[np.flatnonzero(at)[open_]] = later[0]
         wanted = np.minimum(wanted, known.available)
-        return None if (wanted == known.counts).all() else wanted
+        return None if (wanted == known.counts).all() else Wanted.first(wanted, known.available)
 
     def read(self, known: Known) -> Interval:
         """As in `Plan`."""
@@ -116,18 +154,19 @@ class Anytime:
         self.half_width, self._step, self._coarse = half_width, step, coarse
         self._population, self._confidence = population, confidence
 
-    def next_counts(self, known: Known) -> IntArray | None:
+    def next_wanted(self, known: Known) -> Wanted | None:
         """As in `Plan`."""
         for cells in self._coarse:  # coarse to fine: a whole map early
             if (known.counts[cells] == 0).any():
                 first = known.counts.copy()
                 first[cells] = np.maximum(first[cells], min(self._step, known.available))
-                return first
+                return Wanted.first(first, known.available)
         _, low, high = self.read(known)
         open_ = (high - low > 2 * self.half_width + 1e-12) & (known.counts < known.available)
         if not open_.any():
             return None
-        return np.where(open_, np.minimum(known.counts + self._step, known.available), known.counts)
+        wanted = np.where(open_, np.minimum(known.counts + self._step, known.available), known.counts)
+        return Wanted.first(wanted, known.available)
 
     def read(self, known: Known) -> Interval:
         """As in `Plan`."""

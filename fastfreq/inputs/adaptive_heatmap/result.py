@@ -31,12 +31,12 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
         whole_map: whether `confidence` is that of all cells at once.
         target: "images", the error on the images given, or "source", that of where they come from.
         labels: (n,) true classes.
+        reached: (n,) bool of the images that were looked at as they are.
         clean_wrong: (n,) bool of the images as they are; those never reached are False.
         tried: (f, n) on which images each frequency was evaluated.
         wrong: (f, n) where it was, and the perturbed image was misclassified.
         estimates: (f,) error.
         lows, highs: (f,) interval.
-        controls: (c, 2) frequencies that served as controls.
         passes: forward passes made, those of images as they are included.
         expected_passes: that `precision_goal` takes in all, by the intervals so far; `passes` where it is reached. An
             estimate: a few images a cell put it up to a third (0.03) or a half (0.1) too low.
@@ -44,7 +44,7 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
 
     SHAPES: ClassVar[dict[str, str]] = {
         "frequencies": "m 2", "labels": "n", "clean_wrong": "n", "tried": "m n", "wrong": "m n",
-        "estimates": "m", "lows": "m", "highs": "m", "controls": "_ 2",
+        "estimates": "m", "lows": "m", "highs": "m", "reached": "n",
     }  # fmt: skip
 
     convention: Convention = same()
@@ -58,13 +58,13 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
     target: str = same()
     frequencies: NDArray[np.int64] = condition()
     labels: NDArray[np.int64] = by_image()
+    reached: NDArray[np.bool_] = by_image()
     clean_wrong: NDArray[np.bool_] = by_image()
     tried: Outcomes = by_image(conditions=0)
     wrong: Outcomes = by_image(conditions=0)
     estimates: FloatArray = same()
     lows: FloatArray = same()
     highs: FloatArray = same()
-    controls: NDArray[np.int64] = same()
     passes: int = same()
     expected_passes: int = same()
 
@@ -109,8 +109,7 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
     @property
     def clean_error(self) -> float:
         """Top-1 error of the images that were reached, without perturbation; NaN without any."""
-        reached = np.asarray(self.tried).any(axis=0)
-        return float(self.clean_wrong[reached].mean()) if reached.any() else float("nan")
+        return float(self.clean_wrong[self.reached].mean()) if self.reached.any() else float("nan")
 
     @property
     def share_of_passes(self) -> float:

@@ -19,6 +19,7 @@ from fastfreq.results.folds import Outcomes, by_image, condition, same
 from fastfreq.results.result import ModelResult
 
 from .arguments import Request
+from .plans import Known, Wanted
 
 _CHUNK_BYTES = 64 << 20  # of images looked at together: those that lack the same frequencies are run together
 _TIED = 1e-30  # margin below zero of a wrong class whose logit is the true one's
@@ -49,11 +50,11 @@ class Round(Measurement):
         size: tuple[int, int],
         frequencies: NDArray[np.int64],
         ranks: NDArray[np.int64],
-        before: NDArray[np.int64],
-        counts: NDArray[np.int64],
+        known: Known,
+        wanted: Wanted,
     ) -> None:
         self._request, self._size, self._frequencies = request, size, frequencies
-        self._ranks, self._before, self._counts = ranks, before, counts
+        self._ranks, self._known, self._wanted = ranks, known, wanted
         self.metrics, self.numerics, self.activations = {}, {}, {}
 
     def settings(self, shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -61,15 +62,15 @@ class Round(Measurement):
         asked = dataclasses.replace(self._request, size=self._size, seconds=None)
         return {
             "request": str(asked),
-            "counts": self._counts,
+            "counts": self._wanted.tried.sum(axis=1),
             "size": self._size,
             "frequencies": self._frequencies,
         }
 
     def passes(self, shape: tuple[int, int, int]) -> float:
         """As in `Measurement`: those of an average image."""
-        clean = int(self._counts.max()) - int(self._before.max())
-        return float((self._counts - self._before).sum() + clean) / len(self._ranks)
+        known, wanted = self._known, self._wanted
+        return float((wanted.tried & ~known.tried).sum() + wanted.images - known.images) / len(self._ranks)
 
     def chunk_size(self, session: Session) -> int:
         """As in `Measurement`."""
@@ -77,26 +78,18 @@ class Round(Measurement):
         return max(session.pace.batch_size, _CHUNK_BYTES // (4 * c * h * w))
 
     def pieces(self, session: Session, ids: Tensor) -> list[Tensor]:
-        """As in `Measurement`: images that lack the same frequencies, for about one batch of passes."""
-        most, full = session.pace.batch_size, 0
-        found: list[list[int]] = [[]]
-        for rows, members in self._groups(self._ranks[ids.cpu().numpy()]):
-            at_once = max(1, most // max(1, len(rows)))
-            for i in range(0, len(members), at_once) if len(rows) else (0,):
-                some = members[i : i + at_once] if len(rows) else members
-                if full and full + len(rows) * len(some) > most:
-                    found, full = [*found, []], 0
-                found[-1] += some.tolist()
-                full += len(rows) * len(some)
-        return [torch.tensor(sorted(piece)) for piece in found if piece]
+        """As in `Measurement`: images for about one batch of passes, one after the other."""
+        most, full, found = session.pace.batch_size, 0, [[0]]
+        for i, passes in enumerate(self._lacks(self._ranks[ids.cpu().numpy()]).sum(axis=0).tolist()):
+            if i and full + passes > most:
+                found, full = [*found, []], 0
+            found[-1] += [i] if i else []
+            full += passes
+        return [torch.tensor(piece) for piece in found]
 
-    def _groups(self, ranks: NDArray[np.int64]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """(frequencies, places of the images that lack them), none included."""
-        lacks = (ranks[None] >= self._before[:, None]) & (ranks[None] < self._counts[:, None])
-        groups: dict[bytes, list[int]] = {}
-        for i in range(len(ranks)):
-            groups.setdefault(lacks[:, i].tobytes(), []).append(i)
-        return [(np.flatnonzero(lacks[:, members[0]]), np.array(members)) for members in groups.values()]
+    def _lacks(self, ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(f, n) which frequencies images of these ranks lack."""
+        return self._wanted.tried[:, ranks] & ~self._known.tried[:, ranks]
 
     def start(self, session: Session) -> None:
         """As in `Measurement`."""
@@ -109,37 +102,49 @@ class Round(Measurement):
         ranks = self._ranks[chunk.ids.cpu().numpy()]
         f, n = len(self._frequencies), len(chunk)
         wrong, margins, clean = np.zeros((f, n), bool), np.zeros((f, n), np.float16), np.zeros(n)
-        fresh = np.flatnonzero((ranks >= self._before.max()) & (ranks < self._counts.max()))
+        fresh = np.flatnonzero((ranks >= self._known.images) & (ranks < self._wanted.images))
         if len(fresh):
             part = chunk.part(torch.from_numpy(fresh))
             seen = session.clean(part, measured={"margin": margin})
             values = seen.values["margin"][0].numpy()
             # logits that are equal, as in half precision: the class is the one that a network's argmax says
             clean[fresh] = np.where((values == 0) & seen.wrong(part.labels)[0], -_TIED, values)
-        for rows, members in self._groups(ranks):
-            if not len(rows):
-                continue
-            part = chunk.part(torch.from_numpy(members))
-            at = np.ix_(rows, members)
-            wrong[at], margins[at] = self._outcomes(session, part, torch.from_numpy(rows).to(session.device))
+        images, rows = np.nonzero(self._lacks(ranks).T)  # image by image
+        for i in range(0, len(rows), session.batch_size):
+            some = slice(i, i + session.batch_size)
+            at = rows[some], images[some]
+            wrong[at], margins[at] = self._outcomes(session, chunk, *at)
         return {"clean_margin": clean, "wrong": Outcomes.of(wrong), "margins": margins}
 
-    def _outcomes(self, session: Session, chunk: Chunk, rows: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.float16]]:
+    def _outcomes(
+        self, session: Session, chunk: Chunk, rows: NDArray[np.intp], images: NDArray[np.intp]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float16]]:
+        """Of pairs of a frequency and an image."""
         how = self._request
-        these, waves = self._tensor[rows], self._oriented[rows]
-        signs = kernels.fourier_signs(
-            chunk.ids, these, session.shape, seed=how.seed, signs=how.convention.signs, common=how.convention.common
-        )
+        numbers = torch.from_numpy(rows).to(session.device)
+        pairs = chunk.part(torch.from_numpy(images))
 
-        make = perturbed(session, chunk, waves, signs, eps=how.eps, convention=how.convention)
+        def make(part: slice, _rows: slice, _each: int) -> tuple[Tensor, ...]:
+            batches = []
+            for image in np.unique(images[part]):
+                at = numbers[part][torch.from_numpy(images[part] == image)]
+                alone = chunk.part(slice(int(image), int(image) + 1))
+                signs = kernels.fourier_signs(
+                    alone.ids, self._tensor[at], session.shape, seed=how.seed, signs=how.convention.signs,
+                    common=how.convention.common,
+                )  # fmt: skip
+                of_all = perturbed(session, alone, self._oriented[at], signs, eps=how.eps, convention=how.convention)
+                batches += of_all(slice(0, 1), slice(0, len(at)), len(at))
+            return (torch.cat(batches).contiguous(memory_format=session.network.layout),)
+
         seen = session.outcomes(
-            chunk,
-            len(rows),
+            pairs,
+            1,
             make,
             measured={"margin": margin},
-            describe=lambda row: f"at frequency {tuple(these[row].tolist())}",
+            describe=lambda _row: f"at one of the frequencies {self._frequencies[np.unique(rows)].tolist()}",
         )
-        return seen.wrong(chunk.labels), seen.values["margin"].numpy().clip(-6e4, 6e4).astype(np.float16)
+        return seen.wrong(pairs.labels)[0], seen.values["margin"][0].numpy().clip(-6e4, 6e4).astype(np.float16)
 
 
 class LaterRound(Round):
