@@ -87,8 +87,8 @@ def test_the_interval_of_a_sum_is_that_of_independent_means():
 def test_what_no_image_has_shown_widens_intervals_where_residuals_are_none():
     known = Moments.of(np.zeros((2, 100)))
     told = known.with_unseen(np.array([[0.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5]]), 2.0)
-    # an error more has a residual of 1 where it is thought right, one fewer of -1: 0.2 z^2 of each in 100 images
-    np.testing.assert_allclose(told.variance, [0.8 * 2 / 100, 0.8 * 0.5 / 100])
+    # an error more has a residual of 1 where it is thought right, one fewer of -1: 0.1 z^2 of each in 100 images
+    np.testing.assert_allclose(told.variance, [0.4 * 2 / 100, 0.4 * 0.5 / 100])
     np.testing.assert_allclose(told.third, 0.0, atol=1e-12)
     one_sided = known.with_unseen(np.zeros((2, 4)), 2.0)  # all thought right
     assert (one_sided.third > 0).all()

@@ -72,6 +72,10 @@ class Measure:
         """Where one command measures several times: part of a file's name -> keywords of one measurement."""
         return {"": {}}
 
+    def certainty(self, options: argparse.Namespace, images: int) -> str:
+        """What so many images can tell."""
+        return f"a share of them is known to ± {0.98 / math.sqrt(images):.2g} at worst (95 %)"
+
     def call(self, function: Any, subject: Subject, arguments: dict[str, Any]) -> Any:
         """The measurement."""
         positional = [subject.model.model] if subject.model is not None else []
@@ -157,7 +161,7 @@ class Measure:
         out = Path(out)
         if where:
             said.line(where)
-        _announce(subject, options, said)
+        self._announce(subject, options, said)
         shared = self._how(options, subject)
         arguments = self.arguments(options, subject)
         results: list[Any] = []
@@ -232,6 +236,14 @@ class Measure:
             progress=not options.quiet,
         )
 
+    def _announce(self, subject: Subject, options: argparse.Namespace, said: Said) -> None:
+        if subject.data is None or subject.model is None:
+            return
+        n = len(subject.data)
+        shard = getattr(options, "shard", None)
+        whole = f" in all {shard[1]} shards together" if shard is not None and shard[1] > 1 else ""
+        said.line(f"{n:,} images{whole}: {self.certainty(options, n)}")
+
 
 def _save(result: Any, stem: Path) -> None:
     from fastfreq.results import store, tables
@@ -239,16 +251,6 @@ def _save(result: Any, stem: Path) -> None:
     result.save(stem.with_name(f"{stem.name}.npz"))
     with contextlib.suppress(ValueError):  # the spectrum of an attack that fooled nobody has no rows, which is said
         store.write_text(stem.with_name(f"{stem.name}.csv"), tables.to_csv(result.table()))
-
-
-def _announce(subject: Subject, options: argparse.Namespace, said: Said) -> None:
-    """What so many images can tell."""
-    if subject.data is None or subject.model is None:
-        return
-    n = len(subject.data)
-    shard = getattr(options, "shard", None)
-    whole = f" in all {shard[1]} shards together" if shard is not None and shard[1] > 1 else ""
-    said.line(f"{n:,} images{whole}: a share of them is known to ± {0.98 / math.sqrt(n):.2g} at worst (95 %)")
 
 
 def _listed(skipped: list[tuple[str, str]]) -> str:

@@ -41,5 +41,12 @@ class _AdaptiveHeatmap(Measure):
         names = ("eps", "precision_goal", "method", "whole_map", "target", "budget", "size", "seed", "convention")
         return _arguments.given(options, *names)
 
+    def certainty(self, options: argparse.Namespace, images: int) -> str:
+        if options.budget is not None:
+            return f"the map after {options.budget}, each frequency with the interval that it has by then (95 %)"
+        goal = 0.03 if options.precision_goal is None else options.precision_goal
+        which = "all frequencies at once" if options.whole_map else "each frequency"
+        return f"as many of them as {which} takes to be known to ± {goal:g} (95 %)"
+
 
 VERB = _AdaptiveHeatmap()

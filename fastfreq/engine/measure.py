@@ -102,6 +102,7 @@ def _measure(
     checkpoint: Checkpoint,
 ) -> Any:
     run, shape, ranks = session.run, session.shape, checkpoint.ranks
+    session.total = stream.total
     settings = {name: value for name, value in settings.items() if name in what.result.__dataclass_fields__}
     _check_alike(what, session, stream, first, settings, ranks)
     checkpoint.check(settings, what.keys())

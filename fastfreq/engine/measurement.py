@@ -13,6 +13,27 @@ from fastfreq.vocabulary.metrics import Metric
 from .images import Chunk
 from .session import Session
 
+_CHUNKS = 1024  # that images are cut into where it costs nothing: four for each of 256 ranks
+_BATCHES = 64  # of passes in a chunk, at least: the last one, which may be nearly empty, is one of so many
+
+
+def images_of_a_chunk(batch: int, passes: float, total: int | None) -> int:
+    """Images whose conditions fill batches by themselves: few, so that many ranks have chunks to take.
+
+    A divisor of the batch, so that a batch is some conditions of all images of a chunk: the largest that makes 1,024
+    chunks of `total` images, but none with less than 64 batches of passes. A whole batch of images where they have few
+    conditions, or nobody knows how many there are. It does not depend on how many ranks there are: no figure may.
+
+    Args:
+        batch: images in one forward pass.
+        passes: of each image.
+        total: images; None where it is not known.
+    """
+    fill = [d for d in range(1, batch + 1) if batch % d == 0 and d * passes >= _BATCHES * batch]
+    if total is None or not fill:
+        return batch
+    return max((d for d in fill if total >= _CHUNKS * d), default=fill[0])
+
 
 class Measurement:
     """One measurement, ready to be made; `measure` makes it.

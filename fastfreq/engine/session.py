@@ -57,6 +57,7 @@ class Session:
         forward: batch -> logits; the network itself, or compiled, or from a CUDA graph.
         batch_size: images in one forward pass; halved when memory runs out.
         pace: how it was chosen to run.
+        total: how many images there are; None where nobody knows.
         notes: what was done to the network, for people.
         until_end: what holds until the measurement ends.
         advance: reports forward passes to the bar.
@@ -68,6 +69,7 @@ class Session:
         self.forward: Callable[[Tensor], Tensor] = network
         self.batch_size = 1
         self.pace = Pace(1, False, float("nan"))
+        self.total: int | None = None
         self.notes = {"compile": "False", "fold_batch_norm": "False"}
         self.until_end = contextlib.ExitStack()
         self._graphs: list[Graphed] = []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fastfreq.engine.images import Chunk
 from fastfreq.engine.layer_rows import check_rows
 from fastfreq.engine.measure import measure
-from fastfreq.engine.measurement import Measurement
+from fastfreq.engine.measurement import Measurement, images_of_a_chunk
 from fastfreq.engine.run import RunOptions
 from fastfreq.engine.session import AHEAD_BYTES, Make, Seen, Session, Take
 from fastfreq.engine.stem import SharedStem
@@ -182,7 +182,7 @@ class _HeatmapMeasurement(Measurement):
 
     def chunk_size(self, session: Session) -> int:
         if self._stem is None:
-            return session.pace.batch_size
+            return images_of_a_chunk(session.pace.batch_size, self.passes(session.shape), session.total)
         return max(session.pace.batch_size, _STEM_BYTES // self._stem.bytes_per_image)
 
     def close(self) -> None:
