@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import fastfreq_kernels as kernels
 import torch
-from fastfreq_kernels._configs import eigenvalues_route, reduction_tile
+from fastfreq_kernels._configs import REDUCTION_HELD, ReductionTile, eigenvalues_route, reduction_tile
 from torch import Tensor, nn
 
 from fastfreq.layers._together import FEW, launches_of, together
@@ -60,8 +60,11 @@ class Floor(NamedTuple):
     seconds: float
 
 
-def floor(side: int, dtype: torch.dtype, matrices: int, largest: int, machine: Machine = H100) -> Floor:
-    """Of the eigenvalues of packed matrices that a GPU's kernels take; predicted."""
+def floor(
+    side: int, dtype: torch.dtype, matrices: int, largest: int, machine: Machine = H100,
+    tile: ReductionTile | None = None,
+) -> Floor:  # fmt: skip
+    """Of the eigenvalues of packed matrices that a GPU's kernels take, by the tile that stands or `tile`; predicted."""
     b, c = dtype.itemsize, side
     double = dtype == torch.float64
     if eigenvalues_route(side, dtype) == "registers":
@@ -69,16 +72,22 @@ def floor(side: int, dtype: torch.dtype, matrices: int, largest: int, machine: M
         shuffles = 530 * c * (c / 64) * (2 if double else 1)  # of a matrix; 530 a step at side 64
         reduction = max(matrices * fma / machine.fma[dtype], matrices * shuffles / machine.shuffles)
     else:
-        moved, fma = 4 / 3 * c**3 * b, 4 * c**3
-        tile = reduction_tile(side, dtype)
-        resident = machine.multiprocessors * max(1, 8 // tile.warps)  # up to 255 registers a thread
+        tile = reduction_tile(side, dtype) if tile is None else tile
+        moved, fma, shuffles = 4 / 3 * c**3 * b, 4 * c**3, 0.0
+        if tile.held:
+            shuffles = c**3 / 3 / 64 * (20 if double else 10)
+            moved, fma = (1 + 1 / tile.held) / 3 * c**3 * b + 3 * tile.held * c**2 * b, 8 / 3 * c**3
+        resident = machine.multiprocessors * max(1, tile.together)
         sharing = max(1, min(-(-c // tile.columns), machine.multiprocessors // matrices))
         waves = -(-matrices * sharing // resident)
-        rate = machine.l2 if min(matrices, resident) * 2 * c**2 * b / 3 < machine.l2_size else machine.memory
+        held = (1 if tile.held else 2) * c**2 * b / 3  # of a matrix, on average
+        rate = machine.l2 if min(matrices, resident) * held < machine.l2_size else machine.memory
         each = max(moved / (machine.l2 / machine.multiprocessors), fma / machine.fma[dtype] * machine.multiprocessors)
+        each = max(each, shuffles / machine.shuffles * machine.multiprocessors)
         reduction = max(
-            waves * (c * machine.step + each / sharing), matrices * moved / rate, matrices * fma / machine.fma[dtype]
-        )
+            waves * (c * machine.step + each / sharing), matrices * moved / rate, matrices * fma / machine.fma[dtype],
+            matrices * shuffles / machine.shuffles,
+        )  # fmt: skip
     steps = matrices * largest * c * (54 if double else 30)
     bisection = steps * (32 if double else 14) / machine.issued
     return Floor(matrices * moved, matrices * fma, reduction + bisection)
@@ -201,8 +210,14 @@ def main() -> None:
             one, kind = floor(side, dtype, 1024, side), str(dtype).removeprefix("torch.")
             row = {"side": side, "dtype": kind, "kernel": eigenvalues_route(side, dtype), "l2_gb": one.bytes / 1e9}
             row |= {"gfma": one.fma / 1e9, "predicted_ms": 1e3 * one.seconds}
-            found["sides"].append(row)
-            print("{side:5} {dtype:8}{kernel:10}{l2_gb:9.3f}{gfma:9.2f}{predicted_ms:10.3f}".format(**row))
+            rows = [row]
+            for tile in REDUCTION_HELD[dtype].get(side, ())[:1]:
+                one = floor(side, dtype, 1024, side, tile=ReductionTile(side, *tile))
+                rows.append({**row, "kernel": "held back", "l2_gb": one.bytes / 1e9, "gfma": one.fma / 1e9})
+                rows[-1]["predicted_ms"] = 1e3 * one.seconds
+            found["sides"] += rows
+            for row in rows:
+                print("{side:5} {dtype:8}{kernel:10}{l2_gb:9.3f}{gfma:9.2f}{predicted_ms:10.3f}".format(**row))
     found["networks"] = of_networks()
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 Call = Callable[[], Any]
 
-# rows and columns of a tile, warps, programs on a multiprocessor
+# rows and columns of a tile, warps, programs on a multiprocessor; those that hold updates back are in `_configs.py`
 _REDUCTIONS = {
     128: ((32, 32, 4, 2), (16, 32, 4, 4), (32, 64, 4, 2)),
     256: ((32, 32, 8, 2), (16, 32, 4, 4), (32, 64, 8, 2)),
@@ -98,7 +98,7 @@ def works() -> list[Work]:
                 found.append(Work(f"eigenvalues {side}", _eigenvalues(dtype, side), (knob,), 1e-5))
         for side, tiles in _REDUCTIONS.items():
             found.append(Work(f"eigenvalues {side}", _eigenvalues(dtype, side), (
-                Knob("_REDUCTION", tiles, (dtype, side)),
+                Knob("_REDUCTION", (*tiles, *_configs.REDUCTION_HELD[dtype][side]), (dtype, side)),
             ), 1e-5))  # fmt: skip
         for side in (32, 64):
             knob = Knob("_GRAM_ITERATION_WARPS", warps, (dtype, side))

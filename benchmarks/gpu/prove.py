@@ -31,6 +31,7 @@ PHASES = (
     ("kernels against float64", 100, "correctness", "run"),
     ("heat map over graphed passes", 90, "heat_maps", "run"),
     ("whole network", 40, "solvers", "whole_network"),
+    ("reductions", 40, "solvers", "reductions"),
     ("streaming kernels", 50, "streaming", "run"),
     ("toolkit on the device", 60, "toolkit", "run"),
     ("solvers by side", 60, "solvers", "by_side"),

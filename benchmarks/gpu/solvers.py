@@ -7,6 +7,8 @@ from typing import Any
 
 import fastfreq_kernels as kernels
 import torch
+from fastfreq_kernels import _configs
+from fastfreq_kernels._launch import run_on
 from networks import residual_network
 from proving import Proof
 from torch import Tensor
@@ -16,12 +18,57 @@ import fastfreq as ff
 RESNET_MS, SPEEDUP = 60.0, 50.0  # targets: of ResNet-50 by "high", and over torch.linalg.svdvals at c = 64, n = 56
 ALLOWED = {"exact": 1e-12, "high": 1e-7, "fast": 3.5e-4}  # of each layer's largest value
 SIDES = ((32, 56), (64, 56), (128, 28), (256, 14), (512, 7))  # channels, side of the grid
+OF_RESNET = ((128, 1692), (256, 691), (512, 109), (1024, 1))  # sides of "high" that are reduced in memory, and how many
 FEW = 8  # matrices that torch's solvers are timed on; they loop over them, so the rest is extrapolated
 
 
 def whole_network(proof: Proof) -> None:
     """Every layer of ResNet-50 at 224 by "high" and "fast", values compared with "high" on the CPU."""
     _network(proof, ("high",) if proof.dry else ("high", "fast"))
+
+
+def reductions(proof: Proof) -> None:
+    """The matrices of ResNet-50 by "high" reduced by the tile that stands, and with updates held back."""
+    for dtype in (torch.float64, torch.float32):
+        for side, count in ((8, 2),) if proof.dry else OF_RESNET:
+            stands = tuple(_configs.reduction_tile(side, dtype))[1:]
+            held = ((8, 8, 1, 1, 2),) if proof.dry else _configs.REDUCTION_HELD[dtype][side]
+            packed = torch.rand(count, side, side, generator=torch.Generator().manual_seed(side), dtype=torch.float64)
+            packed = packed.to(proof.device, dtype)
+            truth = None
+            for tile in dict.fromkeys((stands, *held)):
+                figures, form = _reduction(proof, packed, tile)
+                values = _values(form)
+                truth = values if truth is None else truth
+                error = float((values - truth).abs().max() / truth.abs().max())
+                ok = error <= (1e-13 if dtype == torch.float64 else 2e-6)
+                name = f"reduction {str(dtype).removeprefix('torch.')} side {side}, tile {tile}"
+                proof.row(name, matrices=count, **figures, error=error, ok=bool(ok))
+            del packed
+            proof.release()
+
+
+def _reduction(proof: Proof, packed: Tensor, tile: tuple[int, ...]) -> tuple[dict[str, float], Any]:
+    """Milliseconds, bytes over what the card copies, and the tridiagonal form of a few of the matrices."""
+    from fastfreq_kernels.hermitian_eigenvalues import _triton_memory
+
+    n, side, _ = packed.shape
+    how = _configs.ReductionTile(_configs.matrix_tile(side), *tile)
+
+    def run(matrices: Tensor = packed) -> Any:
+        form, launches = _triton_memory.launches(matrices, keep=False, tile=how)
+        run_on(matrices, lambda: launches)
+        return form
+
+    ms = proof.ms(run, repeats=5)
+    moved = n * packed.itemsize * side**3 / 3 * (1 + 1 / how.held if how.held else 4)
+    return {"ms": ms, "over_copy": moved / proof.rates["copy"] / ms * 1e3}, run(packed[:FEW])
+
+
+def _values(form: Any) -> Tensor:
+    """Eigenvalues of tridiagonal forms, by LAPACK."""
+    T = torch.diag_embed(form.diagonal.double()) + torch.diag_embed(form.squares.double()[:, :-1].sqrt(), -1)
+    return torch.linalg.eigvalsh(T.cpu()) * form.scales.double().cpu()[:, None]
 
 
 def whole_network_exact(proof: Proof) -> None:

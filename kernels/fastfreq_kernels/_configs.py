@@ -31,6 +31,7 @@ __all__ = [
     "RINGS_BLOCK",
     "RINGS_GROUP_BYTES",
     "RINGS_WARPS",
+    "REDUCTION_HELD",
     "REDUCTION_LARGEST_SIDE",
     "ReductionTile",
     "RESPONSE_POINTS",
@@ -85,6 +86,19 @@ _REDUCTION = {
     torch.float64: {
         16: (16, 16, 1, 8), 32: (16, 32, 2, 4), 64: (16, 32, 4, 2), 128: (32, 32, 4, 2), 256: (32, 32, 8, 2),
         512: (32, 32, 8, 2), 1024: (64, 16, 8, 1),
+    },
+}  # fmt: skip
+# The same with the updates of some steps held back, their number last: a third of the traffic, for more shuffles and
+# latency. Predicted to be faster from side 256 on, not yet measured on any GPU: `tune.py` tries these, none of which
+# spills under triton 3.6 or 3.9, and puts the best among the tiles above.
+REDUCTION_HELD = {
+    torch.float32: {
+        128: ((16, 64, 4, 2, 4),), 256: ((16, 64, 8, 2, 4), (32, 64, 8, 1, 4)), 512: ((16, 64, 8, 1, 4),),
+        1024: ((32, 64, 8, 1, 2),),
+    },
+    torch.float64: {
+        128: ((16, 64, 4, 3, 4), (16, 64, 8, 2, 4)), 256: ((16, 64, 4, 3, 4), (16, 64, 8, 2, 4), (32, 64, 16, 1, 4)),
+        512: ((32, 64, 16, 1, 4), (16, 64, 8, 1, 4)), 1024: ((16, 64, 8, 1, 2),),
     },
 }  # fmt: skip
 DILATION_BYTES = 512 << 20  # of the Hermitian matrices that have singular values, at a time; predicted, not measured
@@ -149,13 +163,17 @@ class JacobiTile(NamedTuple):
 
 
 class ReductionTile(NamedTuple):
-    """Of programs that reduce a matrix in memory: its side filled up, their tiles, programs on a multiprocessor."""
+    """Of programs that reduce a matrix in memory: its side filled up, their tiles, programs on a multiprocessor.
+
+    `held`: steps whose updates are held back, a power of two, by another kernel; 0 for none.
+    """
 
     side: int
     rows: int
     columns: int
     warps: int
     together: int
+    held: int = 0
 
 
 class ResponseTile(NamedTuple):

@@ -4,6 +4,7 @@ import functools
 
 import fastfreq_kernels as kernels
 import torch
+from fastfreq_kernels import _configs
 from fastfreq_kernels.hermitian_eigenvalues import _triton_memory
 
 DTYPES = (torch.float32, torch.float64)
@@ -27,6 +28,23 @@ def more_cases():
         for c in (1, 16, 33, 64, 128, 256, 512, 1024):
             _, (_, reduction) = _triton_memory.launches(torch.zeros(8, c, c, dtype=dtype), keep=True)
             yield f"{str(dtype).removeprefix('torch.')} side {c} with vectors", reduction
+        for c, tiles in _configs.REDUCTION_HELD[dtype].items():
+            for tile in tiles:
+                yield (
+                    f"{str(dtype).removeprefix('torch.')} side {c}, held back {tile}, sm_90 only",
+                    held(c, dtype, tile),
+                )
+            yield (
+                f"{str(dtype).removeprefix('torch.')} side {c}, held back, shared, sm_90 only",
+                held(c, dtype, tiles[0], 4),
+            )
+
+
+def held(c, dtype, tile, programs=1):
+    """The reduction of two matrices with updates held back, as `tune.py` tries it; if shared, with what leads back."""
+    zeros, tile = torch.zeros(2, c, c, dtype=dtype), _configs.ReductionTile(c, *tile)
+    _, (_, reduction) = _triton_memory.launches(zeros, keep=programs > 1, programs=programs, tile=tile)
+    return reduction
 
 
 def shared(c, dtype):

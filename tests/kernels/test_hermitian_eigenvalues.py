@@ -133,6 +133,61 @@ def test_triton_gives_the_same_bits_however_many_programs_share_a_matrix(monkeyp
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
+# rows, columns, warps, programs on a multiprocessor, updates held back
+HELD = {
+    16: (8, 8, 1, 1, 2),
+    32: (16, 16, 1, 1, 4),
+    64: (32, 32, 4, 1, 4),
+    128: (64, 128, 4, 1, 8),
+    256: (64, 256, 4, 1, 4),
+}
+
+
+@pytest.fixture
+def held_back(in_memory, monkeypatch):
+    """Whatever their side, matrices are reduced with the updates of several steps held back."""
+    for dtype in EPS:
+        for side, tile in HELD.items():
+            monkeypatch.setitem(_configs._REDUCTION[dtype], side, tile)
+
+
+@needs_interpreter
+@pytest.mark.usefixtures("held_back")
+@pytest.mark.parametrize(
+    ("c", "kinds", "dtype"),
+    [
+        (1, ["random", "zero"], torch.float64),
+        (2, ["random", "rank one"], torch.float32),
+        (5, ["zero", "rank one", "degenerate", "graded"], torch.float64),
+        (9, ["random"], torch.float32),
+    ],
+)
+def test_triton_with_updates_held_back(c, kinds, dtype):
+    check(np.concatenate([hermitian(c, 1, kind) for kind in kinds]), dtype, "triton")
+
+
+@needs_interpreter
+def test_triton_holding_updates_back_gives_the_same_bits_however_many_programs_share_a_matrix():
+    from fastfreq_kernels.hermitian_eigenvalues import _triton_memory
+
+    matrix = hermitian(11, 1, "random")
+    packed, tile = _hermitian.pack(torch.from_numpy(matrix)), _configs.ReductionTile(16, *HELD[16])
+    found = []
+    for how in ({"programs": 1}, {"programs": 2, "wait": False}):
+        form, launches = _triton_memory.launches(packed, keep=True, tile=tile, **how)
+        for launch in launches:
+            launch()
+        found.append(form)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    phases = torch.view_as_complex(found[0].phases[0])[:-1]
+    T = (found[0].diagonal[0].diag() + (found[0].squares[0, :-1].sqrt() * phases).diag(-1)).numpy()
+    T += np.tril(T, -1).conj().T
+    for x in reversed(torch.complex(*found[0].reflectors[0].unbind(1)).numpy()):
+        T = T - 2 * np.outer(x, x.conj() @ T) / max(np.linalg.norm(x) ** 2, 1e-300)
+        T = T - 2 * np.outer(T @ x, x.conj()) / max(np.linalg.norm(x) ** 2, 1e-300)
+    np.testing.assert_allclose(float(found[0].scales[0]) * T, matrix[0], atol=1e-13)
+
+
 @needs_interpreter
 def test_triton_takes_larger_sides_to_memory(monkeypatch):
     monkeypatch.setitem(_configs.EIGENVALUES_LARGEST_SIDE, torch.float32, 4)
@@ -145,7 +200,10 @@ def test_triton_takes_larger_sides_to_memory(monkeypatch):
 @pytest.mark.parametrize("dtype", EPS, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("c", [16, 33, 64, 100, 128, 130, 200, 256])
-def test_triton_at_every_size(c, kind, dtype):
+@pytest.mark.parametrize("how", ["at once", "held back"])
+def test_triton_at_every_size(c, kind, dtype, how, request):
+    if how == "held back":
+        request.getfixturevalue("held_back")
     matrices = hermitian(c, 1, kind)
     packed = _hermitian.pack(torch.from_numpy(matrices.astype(np.complex128))).to(dtype)
     out, truth = kernels.hermitian_eigenvalues(packed, backend="triton"), np.linalg.eigvalsh(matrices)[:, ::-1]

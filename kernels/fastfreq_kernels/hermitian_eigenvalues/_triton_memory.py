@@ -17,13 +17,15 @@ Per matrix of side c, b bytes a number:
     arithmetic   4 c^3 FMA
     latency      c steps of three reductions and three barriers, one of them between programs
 In float32 that is 3 FMA to 4 bytes: L2 bounds large sides, latency small ones. On NVIDIA H200 in float64: 700 matrices
-of side 256 in 40 ms, 90 of 512 in 58 ms, one of 1,024 in 9 ms by 64 programs.
+of side 256 in 40 ms, 90 of 512 in 58 ms, one of 1,024 in 9 ms by 64 programs. `_triton_held` moves less, where a tile
+says so.
 
 Source: Householder 1958; the update fused with the next product as in Dongarra, Sorensen, Hammarling 1989.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -34,6 +36,8 @@ from torch import Tensor
 from fastfreq_kernels import _configs
 from fastfreq_kernels._device import INTERPRETED
 from fastfreq_kernels._launch import Launch
+
+from . import _triton_held
 
 
 @triton.jit
@@ -182,8 +186,9 @@ class Tridiagonal(NamedTuple):
 
 
 def launches(
-    matrices: Tensor, *, keep: bool, programs: int | None = None, wait: bool = True
-) -> tuple[Tridiagonal, list[Launch]]:
+    matrices: Tensor, *, keep: bool, programs: int | None = None, wait: bool = True,
+    tile: _configs.ReductionTile | None = None,
+) -> tuple[Tridiagonal, list[Launch]]:  # fmt: skip
     """The launches that reduce packed matrices (n, c, c), and what they fill.
 
     Args:
@@ -191,9 +196,10 @@ def launches(
         keep: also what leads back.
         programs: that share a matrix; None for as many as the GPU has room for.
         wait: for each other within one launch, which then starts only if all of them fit; else each step is a launch.
+        tile: of the programs; None for the one of `_configs.py`.
     """
     n, c, _ = matrices.shape
-    tile = _configs.reduction_tile(c, matrices.dtype)
+    tile = _configs.reduction_tile(c, matrices.dtype) if tile is None else tile
     programs = sharing(matrices, tile) if programs is None else programs
     largest = torch.linalg.vector_norm(matrices, ord=torch.inf, dim=(1, 2))
     out = Tridiagonal(
@@ -203,37 +209,45 @@ def launches(
         phases=matrices.new_empty((n, c, 2) if keep else (0,)),
         reflectors=matrices.new_empty((n, c, 2, c) if keep else (0,)),
     )
-    stride = -(-c // 16) * 16
-    work = matrices.new_zeros(n, 2, c, stride)
+    return out, [*_reduction(out, matrices, tile, programs, keep, wait)]
+
+
+def _reduction(
+    out: Tridiagonal, packed: Tensor, tile: _configs.ReductionTile, programs: int, keep: bool, wait: bool
+) -> Iterator[Launch]:
+    """The launches that unpack and reduce; with updates held back where the tile says of how many steps."""
+    n, c, _ = packed.shape
+    stride, held, side = -(-c // 16) * 16, tile.held, tile.side
+    work = packed.new_zeros((n, c, stride) if held else (n, 2, c, stride))
     tiles = triton.cdiv(c, _configs.SPREAD_TILE)
-    spread = Launch(
-        spread_kernel,
+    yield Launch(
+        _triton_held.fold_kernel if held else spread_kernel,
         (n * tiles * tiles,),
         {
-            "matrices": work, "packed": matrices, "scales": out.scales, "c": c, "stride": stride,
+            "matrices": work, "packed": packed, "scales": out.scales, "c": c, "stride": stride,
             "TILE": _configs.SPREAD_TILE,
         },
         4,
     )  # fmt: skip
+    partial = 2 + 2 * side // tile.columns  # of the columns, and of the rows in each tile
     arguments = {
-        **out._asdict(), "matrices": work, "products": matrices.new_zeros(n, 4 * tile.side),
-        "vectors": matrices.new_zeros(n * programs, 6 * tile.side),
-        "arrived": torch.zeros(n, dtype=torch.int32, device=matrices.device), "c": c, "stride": stride,
-        "programs": programs, "SIDE": tile.side, "ROWS": tile.rows, "COLUMNS": tile.columns, "KEEP": keep,
-        "NEGLIGIBLE": (1e-3 * torch.finfo(matrices.dtype).eps) ** 2, "WAIT": wait and programs > 1,
+        **out._asdict(), "matrices": work, "products": packed.new_zeros(n, (2 * partial if held else 4) * side),
+        "vectors": packed.new_zeros(n * programs, (4 * held + 2 if held else 6) * side),
+        "arrived": torch.zeros(n, dtype=torch.int32, device=packed.device), "c": c, "stride": stride,
+        "programs": programs, "SIDE": side, "ROWS": tile.rows, "COLUMNS": tile.columns, "KEEP": keep,
+        "NEGLIGIBLE": (1e-3 * torch.finfo(packed.dtype).eps) ** 2, "WAIT": wait and programs > 1,
     }  # fmt: skip
-    steps = [(0, c)] if wait or programs == 1 else [(k, k + 1) for k in range(c)]
-    return out, [spread] + [
-        Launch(
-            reduction_kernel,
+    if held:
+        arguments |= {"HELD": held, "WIDE": min(tile.columns, 512 // packed.itemsize)}
+    for begin, end in [(0, c)] if wait or programs == 1 else [(k, k + 1) for k in range(c)]:
+        yield Launch(
+            _triton_held.held_kernel if held else reduction_kernel,
             (n * programs,),
             {**arguments, "begin": begin, "end": end},
             tile.warps,
             tile.together,
             cooperative=wait and programs > 1,
         )
-        for begin, end in steps
-    ]
 
 
 def sharing(matrices: Tensor, tile: _configs.ReductionTile) -> int:
