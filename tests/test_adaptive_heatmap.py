@@ -106,6 +106,72 @@ def test_the_estimate_of_what_is_left():
     np.testing.assert_array_equal(expected_counts(known, low, high, 0.05, 400), [100, 229, 165])  # 1 / n - 1 / N
 
 
+class Cropped(torch.utils.data.Dataset):
+    """Brighter by chance each time, as augmentation for training makes images."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels, self.rng = images, labels, np.random.default_rng(0)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i] * float(self.rng.uniform(0.9, 1)), int(self.labels[i])
+
+
+def test_images_that_are_others_in_a_later_pass_are_refused(case):
+    with pytest.raises(ValueError, match="the same images and labels in every pass, image 0 is another one in a later"):
+        ff.adaptive_heatmap(case[0], Cropped(*case[1:]), eps=2.0, size=3)
+
+
+def test_images_are_those_that_a_loader_gives(case):
+    """Not those that its length says: here two views of each, then all but those of a class."""
+    net, images, labels = case
+    rows = torch.arange(150).repeat_interleave(2)
+    for keep in (rows, (labels > 0).nonzero().flatten()):
+        loader = torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(images, labels),
+            batch_size=150,
+            collate_fn=lambda _samples, keep=keep: (images[keep], labels[keep]),
+        )
+        found = ff.adaptive_heatmap(net, loader, eps=2.0, size=3, precision_goal=0.1)
+        plain = ff.adaptive_heatmap(net, images[keep], labels[keep], eps=2.0, size=3, precision_goal=0.1)
+        np.testing.assert_array_equal(found.wrong.packed, plain.wrong.packed)
+
+
+@pytest.mark.filterwarnings("ignore:the model is right on:UserWarning")
+def test_one_image_is_known_at_once(case):
+    found = ff.adaptive_heatmap(case[0], case[1][:1], case[2][:1], eps=2.0, size=3)
+    assert found.half_width == 0 and found.n_images == 1
+
+
+def test_the_precision_that_the_first_round_chose_is_that_of_all(case, monkeypatch):
+    chosen = iter(["bf16", *["fp32"] * 99])  # a machine that is busy now and then
+    monkeypatch.setattr("fastfreq.engine.tuning.faster_precision", lambda *_: next(chosen))
+    found = ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, precision="fastest")
+    assert found.details["precision"] == "bf16" and next(chosen) == "fp32" and len(list(chosen)) == 98
+
+
+def test_what_no_round_left_beside_a_checkpoint_stays(case, tmp_path):
+    other = tmp_path / "c.npz.parts" / "other.npz"
+    other.parent.mkdir()
+    other.touch()
+    ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, checkpoint=tmp_path / "c.npz")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["c.npz", "c.npz.parts", "other.npz"]
+    with pytest.raises(ValueError, match="exists and is finished"):
+        ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, checkpoint=tmp_path / "c.npz")
+
+
+def test_a_map_that_cannot_be_written_is_not_lost(case, tmp_path, monkeypatch):
+    def full(self, _path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(ff.adaptive_heatmap(*case, eps=2.0, size=1)), "save", full)
+    with pytest.warns(UserWarning, match=r"could not be written to .*c.npz \(.*No space left"):
+        found = ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, checkpoint=tmp_path / "c.npz")
+    assert found.half_width <= 0.1
+
+
 def test_times_in_words():
     assert [seconds(t) for t in (5, "90s", "10min", "2h", "1.5")] == [5, 90, 600, 7200, 1.5]
     for bad in ("10 days", "-1s", 0, "nan"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +13,8 @@ from fastfreq.engine.ranks import Ranks
 from fastfreq.results import registry, store
 
 from .result import AdaptiveHeatmap
+
+_ROUND = re.compile(r"\.?round-\d{4,}\.npz")  # begins the names of all that a round leaves
 
 
 class Kept:
@@ -39,7 +43,7 @@ class Kept:
             return None
         store.check_writable(self._path)
         if self._path.exists():
-            if not self._folder.is_dir():
+            if not self._left():
                 return f"expected a new file for `checkpoint`, {self._path} exists and is finished; name another"
             found = registry.load(self._path)
             if not isinstance(found, AdaptiveHeatmap):
@@ -54,24 +58,33 @@ class Kept:
         """The map is whole, and nobody goes on from its rounds; or somebody will, if there are any."""
         if self._path is None or not self.ranks.first:
             return
-        if kind is None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                self._folder.rmdir()
+        with contextlib.suppress(OSError):
+            for path in self._left() if kind is None else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._folder.rmdir()  # or not, where there is anything else
 
     @property
     def _folder(self) -> Path:
         return Path(f"{self._path}.parts")
 
+    def _left(self) -> list[Path]:
+        """What rounds have left."""
+        return [path for path in self._folder.iterdir() if _ROUND.match(path.name)] if self._folder.is_dir() else []
+
     def next_round(self) -> Path | None:
         """The checkpoint of the next round."""
         self._rounds += 1
         if self._path is not None and self.ranks.first:
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)  # also where somebody has removed it
         return None if self._path is None else self._folder / f"round-{self._rounds:04}.npz"
 
     def save(self, result: AdaptiveHeatmap) -> None:
         """The map so far; not one with fewer passes than the file already has."""
-        if self._path is not None and self.ranks.first and result.passes >= self._passes:
+        if self._path is None or not self.ranks.first or result.passes < self._passes:
+            return
+        try:
             result.save(self._path)
+        except (OSError, MemoryError) as error:  # what was measured is not lost for it
+            warnings.warn(
+                f"the map so far could not be written to {self._path} ({error}); the run goes on", stacklevel=3
+            )

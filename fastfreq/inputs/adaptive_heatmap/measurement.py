@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from fastfreq.engine import sources
@@ -123,6 +123,7 @@ def _rounds(
 ) -> AdaptiveHeatmap:
     """Round after round until the plan is done, or the time."""
     started, group = time.monotonic(), kept.ranks
+    group.same({"budget": request.seconds})
     total, shape = _extent(images, labels)
     size = checks.check_size(request.size, shape[1:])
     frequencies = checks.check_frequencies(None, shape[1:], size)
@@ -130,6 +131,7 @@ def _rounds(
     found = _Found.empty(len(frequencies), ranks)
     plan = _plan(request, frequencies, total)
     result: AdaptiveHeatmap | None = None
+    first: RoundOutcomes | None = None
     silent = not (options.get("progress") and group.first)
     with tqdm(unit="pass", unit_scale=True, desc="precision", disable=silent) as bar:
         while (wanted := plan.next_wanted(found.known)) is not None:
@@ -137,10 +139,9 @@ def _rounds(
             what = kind(request, size, frequencies, ranks, found.known, wanted)
             options["checkpoint"] = kept.next_round()
             each: RoundOutcomes = measure(what, model, images, labels, options)
-            options["progress"] = False  # the first round has said what the model is worth; this bar goes on
-            if options.get("batch_size") is None:  # timed once for all rounds
-                options["batch_size"] = int(each.details["batch_size"])
-                options.setdefault("channels_last", each.details["layout"] == "channels_last")
+            first = first or each
+            _check_same_images(first, each, total)
+            _settle(options, each)
             found = found.with_round(each, wanted)
             elapsed = 0.0 if request.seconds is None else group.agreed(lambda: time.monotonic() - started)
             result = _result(request, plan, found, each, elapsed)
@@ -154,10 +155,19 @@ def _rounds(
     return result
 
 
+def _settle(options: RunOptions, each: RoundOutcomes) -> None:
+    """What the first round found out holds for all."""
+    options["progress"] = False  # it has said what the model is worth; the bar of all rounds goes on
+    options["precision"] = cast(Any, each.details["precision"])  # of "fastest"
+    if options.get("batch_size") is None:
+        options["batch_size"] = int(each.details["batch_size"])
+        options.setdefault("channels_last", each.details["layout"] == "channels_last")
+
+
 def _plan(request: Request, frequencies: NDArray[np.int64], total: int) -> plans.Plan:
     population = total if request.target == "images" else None
     confidence = 1 - (1 - request.confidence) / (len(frequencies) if request.whole_map else 1)
-    if request.method == "exact":
+    if request.method == "exact" or total == 1:  # nothing is foretold from one image
         return plans.Exact(request.precision_goal, confidence, population)
     if request.method == "anytime":
         coarse = [] if request.seconds is None else [np.flatnonzero((frequencies % s == 0).all(axis=1)) for s in (6, 3)]
@@ -206,15 +216,35 @@ def iter_once(images: Any) -> bool:
 
 
 def _extent(images: Any, labels: Any) -> tuple[int, tuple[int, int, int]]:
-    """How many images there are, read once where nothing else tells, and the (c, h, w) of the first."""
+    """How many images there are, and the (c, h, w) of the first.
+
+    What is not in memory is read once: files that cannot be read, and what loaders make of samples, change the number.
+    """
     batches = sources.batches(images, None if isinstance(labels, str) else labels)
-    first = next(iter(batches), None)
-    if first is None or not len(first[0]):
+    first = next((batch for batch in batches if len(batch.images)), None)
+    if first is None:
         raise ValueError("expected at least one image, got none")
-    checks.check_images(first[0])
-    c, h, w = (int(side) for side in first[0].shape[1:])
-    total = batches.total
-    return sum(len(batch) for batch, *_ in batches) if total is None else total, (c, h, w)
+    checks.check_images(first.images)
+    c, h, w = (int(side) for side in first.images.shape[1:])
+    known = batches.total if isinstance(images, (Tensor, np.ndarray)) else None
+    return sum(len(batch) for batch, *_ in batches) if known is None else known, (c, h, w)
+
+
+def _check_same_images(first: RoundOutcomes, each: RoundOutcomes, total: int) -> None:
+    """Refuse images that are others in another pass: outcomes of two would count as those of one.
+
+    Raises:
+        ValueError: the first that is.
+    """
+    n = len(each.image_ids)
+    if n != total:
+        raise ValueError(f"expected as many images in every pass, got {total} and {n}; read them into a list first")
+    other = (first.image_hashes != each.image_hashes) | ((first.labels != each.labels) & (each.labelled == "given"))
+    if other.any():
+        raise ValueError(
+            f"expected the same images and labels in every pass, image {int(np.flatnonzero(other)[0])} is another one "
+            f"in a later pass: are they cropped or ordered at random? read them into a list first"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

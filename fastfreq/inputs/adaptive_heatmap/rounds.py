@@ -79,6 +79,10 @@ class Round(Measurement):
 
     def pieces(self, session: Session, ids: Tensor) -> list[Tensor]:
         """As in `Measurement`: images for about one batch of passes, one after the other."""
+        if len(ids) and int(ids.max()) >= len(self._ranks):
+            raise ValueError(
+                f"expected as many images in every pass, got more than {len(self._ranks)}; read them into a list first"
+            )
         most, full, found = session.pace.batch_size, 0, [[0]]
         for i, passes in enumerate(self._lacks(self._ranks[ids.cpu().numpy()]).sum(axis=0).tolist()):
             if i and full + passes > most:
