@@ -359,3 +359,14 @@ def test_images_without_labels_of_any_sizes(tmp_path):
         ff.load_images(tmp_path / "empty")
     with pytest.raises(ValueError, match="positive `limit`"):
         ff.load_images(tmp_path, limit=0)
+
+
+def test_linked_folders_are_looked_into_and_loops_are_not(tmp_path):
+    for name in ("there/0.png", "val/a/1.png", "val/b/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
+    for link, target in (("val/b/more", "there"), ("val/c", "there"), ("val/a/loop", "val")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+    data = ff.load_data(tmp_path / "val")
+    assert data.names() == ["a/1.png", "b/2.png", "b/more/0.png", "c/0.png"] and data.labels.tolist() == [0, 1, 1, 2]
+    assert len(ff.data.load_images(tmp_path / "val")) == 4

@@ -61,7 +61,9 @@ def sha256(path: Path) -> str:
     """Of a file; of a folder, over the names and sizes of all files below it, and over its labels.csv."""
     digest = hashlib.sha256()
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.is_file())
+        from fastfreq.data.files import below
+
+        files = (file for file in below(path) if file.is_file())
         for name, size in sorted((file.relative_to(path).as_posix(), file.stat().st_size) for file in files):
             digest.update(f"{name}\n{size}\n".encode(errors="surrogateescape"))  # names need not be UTF-8
         path = path / "labels.csv"

@@ -16,7 +16,7 @@ from fastfreq.vocabulary.numbers import as_int
 
 from . import decoded as decoded_files
 from .files import Interpolation as Interpolation
-from .files import Preprocessing, in_order, size_text
+from .files import Preprocessing, below, in_order, size_text
 from .label_table import read_label_table
 from .npz import read_npz
 
@@ -158,7 +158,8 @@ def load_data(
     """Labelled images from a folder or an .npz file.
 
     Args:
-        path: a folder with one folder per class (labels by sorted name); or a folder with a ``labels.csv`` (a header,
+        path: a folder with one folder per class (labels by sorted name), linked ones included; or a folder
+            with a ``labels.csv`` (a header,
             columns ``file`` and one of ``label``, ``class_index``, ``class`` with integers from 0, each file once and
             inside the folder); or an ``.npz``
             with ``images`` and ``labels`` (also ``x`` and ``y``, ``test_images`` and ``test_labels``, ``x_test`` and
@@ -257,7 +258,7 @@ def load_images(
             decoded=decoded,
         )
     limit, batch_size, workers = _counts(limit, batch_size, workers)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    files = sorted(p for p in below(folder) if p.suffix.lower() in _SUFFIXES)
     if not files:
         raise ValueError(f"expected images in {folder}, found none with a suffix of {', '.join(sorted(_SUFFIXES))}")
     if limit is not None and limit < len(files):
@@ -285,7 +286,8 @@ def _counts(limit: Any, batch_size: Any, workers: Any) -> tuple[int | None, int,
 
 def _from_folders(folder: Path, num_classes: int | None) -> tuple[list[Path], Tensor, list[str]]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    found = {name: sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in _SUFFIXES) for name in names}
+    root = (os.path.realpath(folder),)
+    found = {name: sorted(p for p in below(folder / name, root) if p.suffix.lower() in _SUFFIXES) for name in names}
     if not any(found.values()):
         raise ValueError(f"expected folders of images, one per class, or a labels.csv in {folder}, found neither")
     classes = names

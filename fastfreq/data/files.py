@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,6 +44,25 @@ class Preprocessing:
                 f"expected `resize` no smaller than the crop of {self.size[0]} x {self.size[1]}, got {self.resize}; "
                 f"images are not padded"
             )
+
+
+def below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, those of linked folders too; folders are linked into data sets that others share.
+
+    A link back to a folder that leads to it is not followed.
+
+    Raises:
+        OSError: a folder that cannot be read.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from below(Path(entry.path), (*above, real))
+            else:
+                yield Path(entry.path)
 
 
 def in_order(
