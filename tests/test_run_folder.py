@@ -162,6 +162,28 @@ def test_directories_of_shards_merge(job, capsys):
     assert "expected results in empty" in refused(["merge", "empty", "--out", "m.npz"], capsys)
 
 
+@pytest.mark.filterwarnings("always:. of 3 shards are not among these:UserWarning")
+def test_shards_of_other_images_and_shards_that_are_missing_are_said(job, capsys):
+    images, labels = demo.load_digits()
+    np.savez("other.npz", images=images[40:80].numpy(), labels=labels[40:80].numpy())
+    asked = {"a": ["--shard", "0/3"], "b": ["--shard", "1/3"], "c": ["--shard", "2/3"]}
+    asked |= {"other": [*asked["b"], "--data", "other.npz"], "few": [*asked["b"], "--limit", "20"]}
+    for out, words in asked.items():
+        assert main([*HEATMAP, *words, "--out", out, "--quiet"]) == 0
+    assert "of --data digits.npz, " in (text := refused(["merge", "a", "other", "--out", "m.npz"], capsys))
+    assert "of --data other.npz, whose contents differ; measure one of them again" in text
+    assert "is of --limit nothing, few/" in refused(["merge", "a", "few", "--out", "m.npz"], capsys)
+    assert main(["merge", "a", "few", "--out", "forced.npz", "--force", "--quiet"]) == 0
+    assert main(["merge", "a", "c", "--out", "part.npz", "--quiet"]) == 0
+    assert "warning: 1 of 3 shards are not among these, the first: 1/3" in capsys.readouterr().err
+    assert main(["merge", "part.npz", "b", "--out", "whole.npz", "--quiet"]) == 0 and not capsys.readouterr().err
+    assert "--shard" not in ff.load("whole.npz").details["command"]
+    assert "whole.npz does not fit: " in (text := refused(["merge", "a", "whole.npz", "--out", "m.npz"], capsys))
+    assert "is one of them a sum of others?" in text and "--shards" not in text
+    nobody = [*HEATMAP, "--shard", "70/80", "--out", "none"]
+    assert "got none in shard 70 of 80; make fewer shards" in refused(nobody, capsys)
+
+
 def test_torchrun_gives_the_figures_of_one_process(job):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     root = str(Path(ff.__file__).parents[1])

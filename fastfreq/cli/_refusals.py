@@ -27,15 +27,18 @@ _PYTHON = (
     (r" \(fastfreq\.NormalizedModel\)", " (--mean and --std)"),
     (r"the images' `shape`", "the images' shape"),
     (r"pass them, or labels='predicted'", "add a labels.csv, or give --labels predicted"),
+    (r"give each shard its own `first_image`, or use `shard=\(i, n\)`", "is one of them a sum of others?"),
     (r"`?shard=\(i, n\)`?", "--shard I/N"),
     (r"`?clip=False`?", "--no-clip"),
     (r"`images` and `labels`", "--data"),
     (r"a file of `weights`", "--weights FILE"),
     (r"or a labels\.csv in (.+), found neither", r"or a labels.csv in \1, found neither; or give --labels predicted"),
     (r" or a Convention\b", ""),
+    (r"or leave out `distributed`", "or unset RANK and WORLD_SIZE for one process"),
     (r"named as in model\.named_modules\(\)", "of the model"),
 )
 _DIFFERENT = {"images": "data"}
+_WITHOUT_A_WORD = ("run", "verb", "words", "shards", "results", "result")  # values of options that no --word gave
 
 
 class RefusedError(ValueError):
@@ -136,7 +139,7 @@ def in_words(message: str, options: argparse.Namespace) -> str:
 def _about(message: str, options: argparse.Namespace) -> str:
     """The message after the word whose value it shows."""
     for name, value in vars(options).items():
-        if name in ("run", "verb", "words") or value is None or isinstance(value, bool):
+        if name in _WITHOUT_A_WORD or value is None or isinstance(value, bool):
             continue
         for each in value if isinstance(value, (list, tuple)) else [value]:
             shown = (f"got {each}", f"got {each!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ class _Merge:
             "shards", nargs="+", type=Path, metavar="SHARD", help="files, or run directories: those in them"
         )
         parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
-        parser.add_argument("--force", action="store_true", help="overwrite another run's result")
+        parser.add_argument(
+            "--force", action="store_true", help="overwrite another run's result; add shards of other data too"
+        )
         _arguments.add_said(parser)
 
     def run(self, options: argparse.Namespace) -> int:
@@ -40,7 +43,12 @@ class _Merge:
                     raise ValueError(
                         f"expected shards of one kind, {paths[0]} holds a {merged.kind}, {path} a {shard.kind}"
                     )
-                merged = merged + shard
+                if not options.force:
+                    _check_same_images(paths[0], shards[0].details, path, shard.details)
+                try:
+                    merged = merged + shard
+                except ValueError as error:
+                    raise ValueError(f"expected shards of one measurement, {path} does not fit: {error}") from error
             merged = dataclasses.replace(merged, details=_details([shard.details for shard in shards]))
             _files.check_free(options.out, merged.details.get("request", ""), force=options.force)
             merged.save(options.out)
@@ -65,15 +73,43 @@ def _results(path: Path) -> list[Path]:
     return found
 
 
+def _check_same_images(first: Path, asked: dict[str, str], path: Path, other: dict[str, str]) -> None:
+    """Refuse shards of commands with other images: equal numbers would be other images, and some be there twice.
+
+    Raises:
+        ValueError: of two results of the command line, which say of what they are.
+    """
+    if "request" not in asked or "request" not in other:
+        return
+    for name in ("data_sha256", "against_sha256", "folder_sha256", "limit", "resize", "crop"):
+        if asked.get(name) != other.get(name):
+            word = name.removesuffix("_sha256")
+            said = [details.get(word, "nothing") for details in (asked, other)]
+            raise ValueError(
+                f"expected shards of the same images, {first} is of --{word} {said[0]}, {path} of --{word} {said[1]}"
+                f"{', whose contents differ' * (word != name)}; measure one of them again, or add them with --force"
+            )
+
+
 def _details(each: list[dict[str, str]]) -> dict[str, str]:
     """Those of the whole: what all shards say; the command without --shard where no shard is missing."""
     found = {key: value for key, value in each[0].items() if all(other.get(key) == value for other in each)}
     if len(each) == 1:
         return each[0]
     found["merged"] = f"{len(each)} shards"
-    shards = {details.get("shard", "") for details in each}
-    count = next(iter(shards)).partition("/")[2]
-    if count.isdecimal() and shards == {f"{i}/{count}" for i in range(int(count))} and "request" in found:
+    shards = {shard for details in each for shard in details.get("shards", details.get("shard", "")).split(", ")}
+    counts = {shard.partition("/")[2] for shard in shards}
+    if len(counts) != 1 or not (count := counts.pop()).isdecimal():
+        return found
+    missing = [shard for shard in (f"{i}/{count}" for i in range(int(count))) if shard not in shards]
+    if missing:
+        found["shards"] = ", ".join(sorted(shards))
+        warnings.warn(
+            f"{len(missing)} of {count} shards are not among these, the first: {missing[0]}; the result is of a part "
+            f"of the images",
+            stacklevel=2,
+        )
+    elif "request" in found:
         words = shlex.split(each[0].get("command", ""))
         words = [word for word in without(words, "--shard", "--checkpoint", "--out") if word != "--resume"]
         found["command"] = shlex.join(words)

@@ -55,7 +55,7 @@ def measure(what: Measurement, model: nn.Module, images: Any, labels: Any, optio
         asked = "fp32" if run.precision == FASTEST else run.precision
         network = Network(model, precision=asked, channels_last=run.channels_last is not False, device=run.torch_device)
         stream = _stream(what, images, labels, run, ranks)
-        first = _first(stream)
+        first = _first(stream, run)
         shape = _shape(first)
         if run.precision == FASTEST:
             run = _settled(network, run, first, checkpoint)
@@ -85,7 +85,7 @@ def measure_images(what: Measurement, images: Any, options: RunOptions) -> Any:
     with joined(run.distributed, what.label) as ranks, undisturbed(what.gradients):
         checkpoint = Checkpoint(run.checkpoint, what.result, ranks)
         stream = _stream(what, images, None, run, ranks)
-        first = _first(stream)
+        first = _first(stream, run)
         network: Any = NoNetwork(run.torch_device or first.images.device)
         shape = _shape(first)
         with _on(network.device):
@@ -357,7 +357,7 @@ def _stream(what: Measurement, images: Any, labels: Any, run: Run, ranks: Ranks)
     )
 
 
-def _first(stream: ImageStream) -> Chunk:
+def _first(stream: ImageStream, run: Run) -> Chunk:
     """The first images.
 
     Raises:
@@ -365,7 +365,9 @@ def _first(stream: ImageStream) -> Chunk:
     """
     first = stream.peek(PEEK)
     if first is None:
-        raise ValueError("expected at least one image, got none")
+        index, number = run.shard
+        few = f" in shard {index} of {number}; make fewer shards, or leave this one out" if number > 1 else ""
+        raise ValueError(f"expected at least one image, got none{few}")
     return first
 
 
