@@ -37,6 +37,20 @@ def test_a_job_that_takes_long_is_timed_in_a_fiftieth_of_it(slower, passes, monk
     assert 16 <= images <= 0.02 * passes
 
 
+def test_a_user_without_a_home_is_timed_each_time(monkeypatch):
+    """As in containers that run under a number of nobody's."""
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("FASTFREQ_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tuning.Path, "home", nobody)
+    monkeypatch.setattr(tuning, "_REMEMBERED", {})
+    network = Network(subjects.network(), precision="fp32", channels_last=True, device=None)
+    assert tuning.pace(network, (3, 11, 14), Run(), torch.rand(2, 3, 11, 14), 1e6).batch_size in (32, 64, 128, 256)
+
+
 def timed(seconds, layouts, passes, monkeypatch, tmp_path):
     """(what is chosen, images that were run for it); a layout takes so many times the seconds of an image."""
     monkeypatch.setenv("FASTFREQ_CACHE_DIR", str(tmp_path))

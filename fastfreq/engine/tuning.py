@@ -252,7 +252,7 @@ def _file() -> Path:
 def _read() -> dict[str, Any]:
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RuntimeError):  # deeply nested, or of a user who has no home
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -274,5 +274,5 @@ def _write(found: dict[str, Any]) -> None:
     kept = dict(list(_read().items())[-999:]) | found
     try:
         store.write_text(_file(), json.dumps(kept))
-    except OSError:  # a read-only home: timed again next time
+    except (OSError, RuntimeError):  # a home that is read-only, or none at all: timed again next time
         return
