@@ -201,6 +201,7 @@ REFUSALS = {
     "nothing to repeat": (["repeat", "missing.npz"], "missing.npz"),
     "out is a file": ([*HEATMAP, "--out", "nets.py"], "--out: expected a folder"),
     "checkpoint": ([*HEATMAP, "--checkpoint", "other.npz"], "--checkpoint: expected"),
+    "data as checkpoint": ([*HEATMAP, "--checkpoint", "digits.npz"], "--checkpoint: expected"),
 }  # fmt: skip
 
 

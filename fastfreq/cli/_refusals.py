@@ -137,8 +137,8 @@ def in_words(message: str, options: argparse.Namespace) -> str:
 
 
 def _about(message: str, options: argparse.Namespace) -> str:
-    """The message after the word whose value it shows."""
-    for name, value in vars(options).items():
+    """The message after the word whose value it shows; of two with one value, that of the file to be written."""
+    for name, value in sorted(vars(options).items(), key=lambda item: item[0] not in ("checkpoint", "out")):
         if name in _WITHOUT_A_WORD or value is None or isinstance(value, bool):
             continue
         for each in value if isinstance(value, (list, tuple)) else [value]:

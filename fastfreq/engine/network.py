@@ -183,7 +183,8 @@ class Network:
         for values in (self.mean, self.std):
             if values is not None and len(values) != shape[0]:
                 raise ValueError(
-                    f"expected images of the {len(values)} channels that the model is normalised for, got {shape[0]}"
+                    f"expected images of the {len(values)} channels that the model is normalised for, got {shape[0]}; "
+                    f"give one mean and std for each channel"
                 )
         first, second = self._probe(shape, [0, 1]), self._probe(shape, [0, 1])
         if not warn_if_unsteady(self.name, torch.from_numpy(first), torch.from_numpy(second), stacklevel=5):
