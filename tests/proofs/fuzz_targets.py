@@ -108,6 +108,8 @@ def changed_numbers(content: bytes, rng: np.random.Generator) -> bytes:
     names = [name for name in members if name != "fastfreq.npy"]
     name = names[int(rng.integers(len(names)))]
     array = np.load(io.BytesIO(members[name]), allow_pickle=False)
+    if max(array.shape, default=0) > LONGEST:  # a billion empty rows: NumPy goes through them one by one
+        return content
     axis, kind = (int(rng.integers(array.ndim)) if array.ndim else 0), rng.integers(8)
     if kind <= 1 and array.ndim:
         array = array[(slice(None),) * axis + (slice(max(0, array.shape[axis] - int(rng.integers(1, 4)))),)]
