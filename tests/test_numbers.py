@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastfreq.vocabulary.numbers import as_float, as_int
+from fastfreq.vocabulary.numbers import as_float, as_int, as_ints
 
 
 @pytest.mark.parametrize("value", [5, np.int8(5), np.uint64(5), np.array(5), torch.tensor(5), torch.tensor(5).byte()])
@@ -56,3 +56,8 @@ def test_infinity_where_it_means_something():
     assert as_float("norm", np.float64("inf"), finite=False) == math.inf
     with pytest.raises(ValueError, match="expected a number as `norm`, got nan"):
         as_float("norm", math.nan, finite=False)
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    with pytest.raises(ValueError, match=r"`size` as \(h, w\) of integers below 2\^31"):
+        as_ints("size", (2**63, 3), of="(h, w)")

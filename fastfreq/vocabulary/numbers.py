@@ -80,11 +80,13 @@ def as_ints(name: str, values: Any, *, of: str) -> tuple[int, ...]:
 
     Raises:
         TypeError: not several, or others than integers.
-        ValueError: more or fewer.
+        ValueError: more or fewer, or one from 2^31 on.
     """
     found = tuple(as_int(name, value) for value in sequence(name, values, of))
     if len(found) != of.count(",") + 1:
         raise ValueError(f"expected `{name}` as {of}, got {found}")
+    if max(map(abs, found)) >= 1 << 31:
+        raise ValueError(f"expected `{name}` as {of} of integers below 2^31, got {found}")
     return found
 
 
