@@ -28,6 +28,7 @@ from torch import nn
 import fastfreq as ff
 from fastfreq.data import Preprocessing
 from fastfreq.engine import ranks as ranks_of
+from fastfreq.engine.measurement import images_of_a_chunk
 from fastfreq.results import store
 from fastfreq.vocabulary import fourier
 
@@ -35,7 +36,7 @@ IMAGES, SIDE, SIZE = 50_000, 224, 63
 GEOMETRY = Preprocessing((SIDE, SIDE), 256)
 GIGA_FLOPS = {"resnet50": 8.2, "vit_large": 119.3}  # of one pass at 224: two for each of timm's multiply-adds
 GPUS, NODE = (1, 8, 256), 8
-BATCH = 256  # images of a chunk, which one rank evaluates at all frequencies
+BATCH = 256  # images in one forward pass
 CORES = 8  # threads that decode, for each rank
 PCI = 10e9  # bytes a second from pageable memory to a GPU: assumed, not measured
 START = 20.0  # seconds until the first batch: imports, weights, kernels, timing of batches; assumed
@@ -127,9 +128,10 @@ def predicted(
     """Seconds of each part; passes by the rank that has the most chunks, every rank passing over all images."""
     h = w = SIDE
     frequencies = len(fourier.unique_frequencies((h, w), (SIZE, SIZE))[0])
-    chunks = -(-IMAGES // BATCH)
+    chunk = images_of_a_chunk(BATCH, frequencies + 1, IMAGES)  # which one rank evaluates at all frequencies
+    chunks = -(-IMAGES // chunk)
     turns = -(-chunks // gpus)
-    passes = min(turns * BATCH, IMAGES) * frequencies / passes_a_second
+    passes = min(turns * chunk, IMAGES) * frequencies / passes_a_second
     ideal = IMAGES * frequencies / passes_a_second / gpus
     if mapped:  # the first on each node decodes with the cores of all of its ranks
         decoding = IMAGES / (read["decoded images a second"] * CORES * min(gpus, NODE))
@@ -140,13 +142,14 @@ def predicted(
         "start": START,
         "decoding once": decoding,
         "passing over the images": passing,
-        "host to device": min(turns * BATCH, IMAGES) * 3 * h * w / PCI,
+        "host to device": min(turns * chunk, IMAGES) * 3 * h * w / PCI,
         "forward passes": passes,
         "results": gathered * gpus if gpus > 1 else 0.0,
     }
     whole = sum(parts.values())  # one after the other: no rank reads while its GPU works
     return {name: round(value, 1) for name, value in parts.items()} | {
         "hours": round(whole / 3600, 3),
+        "images of a chunk": chunk,
         "chunks of the busiest rank": turns,
         "ranks without work": max(0, gpus - chunks),
         "efficiency": round(ideal / whole, 3),
@@ -155,24 +158,30 @@ def predicted(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="left out: rates are those that --out has from an earlier run")
     parser.add_argument("--gpu", type=Path, required=True)
     parser.add_argument("--count", type=int, default=300, help="image files that are timed")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    read = reading(options.data, options.count)
-    told = exchange(images=IMAGES // max(GPUS))
+    path, figures = options.out / "scale.json", {}
+    if options.data is None:
+        figures = json.loads(path.read_text())
+        read, told = figures["reading"], figures["exchange"]
+    else:
+        read, told = reading(options.data, options.count), exchange(images=IMAGES // max(GPUS))
+        figures |= {"cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
     each = max(value / int(name.split()[0]) for name, value in told.items() if "ranks" in name)
     rates = rates_of(options.gpu)
-    figures: dict[str, Any] = {"reading": read, "exchange": told, "passes a second": rates, "maps": {}}
+    figures = {"reading": read, "exchange": told, "passes a second": rates, "maps": {}} | {
+        name: figures[name] for name in ("cores", "date")
+    }
     for name in ("vit_large, at that share", "vit_large, at half"):
         for gpus in GPUS:
             for mapped in (False, True):
                 row = f"{name}, {gpus} GPUs, {'decoded once' if mapped else 'decoded by every rank'}"
                 figures["maps"][row] = predicted(gpus, rates[name], read, mapped, each)
                 print(row, figures["maps"][row])
-    figures["cores"], figures["date"] = os.cpu_count(), time.strftime("%Y-%m-%d")
-    store.write_text(options.out / "scale.json", json.dumps(figures, indent=2) + "\n")
+    store.write_text(path, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 import fastfreq as ff
 from fastfreq.engine import checkpoint, measure
+from fastfreq.engine.measurement import images_of_a_chunk
+from fastfreq.inputs.heatmap import measurement as heatmap
 from fastfreq.results import atomic, store
 from fastfreq.results.result import Merger
 from tests.contract import subjects
@@ -352,3 +354,37 @@ def test_the_bar_counts_every_pass_and_no_more(labels, monkeypatch, tmp_path):
 def test_tf32_is_refused_where_there_is_none():
     with pytest.raises(ValueError, match="expected a GPU for precision='tf32', which 'cpu' does not have"):
         ff.heatmap(subjects.network(), subjects.images(), subjects.labels(), precision="tf32", **SIZE)
+
+
+# ---------------------------------------------------------------- chunks
+def test_chunks_are_small_where_batches_fill_all_the_same():
+    assert images_of_a_chunk(256, 1986, 50_000) == 16  # 3,125 chunks, where a batch each made 196
+    assert images_of_a_chunk(256, 1986, 10**7) == 256
+    assert images_of_a_chunk(256, 20, 50_000) == images_of_a_chunk(256, 1986, None) == 256
+    for batch, passes in ((60, 300.0), (37, 5000.0), (1, 2.0)):
+        size = images_of_a_chunk(batch, passes, 1000)
+        assert batch % size == 0 and (size == batch or size * passes >= 64 * batch)
+
+
+def test_small_chunks_change_no_figure(monkeypatch, tmp_path):
+    """171 frequencies fill 64 batches of two passes with one image; a run that stops goes on in the same chunks."""
+    images = torch.rand(10, 3, 17, 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = subjects.network()(images).argmax(dim=1)
+    options = {"size": None, "batch_size": 2}
+    subjects.EVENTS.reset()
+    expected, calls = measured(subjects.network(), images, labels, **options), subjects.EVENTS.calls
+    subjects.EVENTS.reset()
+    subjects.EVENTS.stop_after = calls // 2
+    with pytest.raises(KeyboardInterrupt):
+        measured(subjects.network(), images, labels, checkpoint=tmp_path / "c.npz", **options)
+    kept = ff.load(tmp_path / "c.npz").n_images
+    subjects.EVENTS.reset()
+    resumed = measured(subjects.network(), images, labels, checkpoint=tmp_path / "c.npz", **options)
+    assert 2 < kept < 8
+    subjects.assert_same(resumed, expected)
+    sizes = set()
+    monkeypatch.setattr(heatmap, "images_of_a_chunk", lambda *asked: sizes.add(images_of_a_chunk(*asked)) or asked[0])
+    subjects.EVENTS.reset()
+    subjects.assert_same_outcomes(measured(subjects.network(), images, labels, **options), expected)
+    assert sizes == {1} and calls < 1.03 * subjects.EVENTS.calls

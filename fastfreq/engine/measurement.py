@@ -13,14 +13,14 @@ from fastfreq.vocabulary.metrics import Metric
 from .images import Chunk
 from .session import Session
 
-_CHUNKS = 1024  # that images are cut into where it costs nothing: four for each of 256 ranks
+_CHUNKS = 2048  # that images are cut into where it costs nothing: eight for each of 256 ranks
 _BATCHES = 64  # of passes in a chunk, at least: the last one, which may be nearly empty, is one of so many
 
 
 def images_of_a_chunk(batch: int, passes: float, total: int | None) -> int:
     """Images whose conditions fill batches by themselves: few, so that many ranks have chunks to take.
 
-    A divisor of the batch, so that a batch is some conditions of all images of a chunk: the largest that makes 1,024
+    A divisor of the batch, so that a batch is some conditions of all images of a chunk: the largest that makes 2,048
     chunks of `total` images, but none with less than 64 batches of passes. A whole batch of images where they have few
     conditions, or nobody knows how many there are. It does not depend on how many ranks there are: no figure may.
 
