@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastfreq.inputs.adaptive_heatmap.controlled import Controlled, neighbours
+from fastfreq.inputs.adaptive_heatmap.controlled import Controlled, Neighbours
 from fastfreq.inputs.adaptive_heatmap.plans import Anytime, Exact, Known
 from fastfreq.vocabulary import fourier
 from fastfreq.vocabulary.control_variates import Moments, chance_below_zero, sum_interval
@@ -38,7 +38,7 @@ def test_a_fit_approaches_the_truth():
     truth, values, seen = incomplete(n=8000)
     (values, new), (seen, new_seen) = (np.split(part, 2, axis=1) for part in (values, seen))
     directions = np.random.default_rng(1).standard_normal(truth.weights.shape)
-    fit = Factors.started(values, seen, directions).improved(values, seen, np.zeros((12, 12)), steps=60)
+    fit = Factors.started(values, seen, directions).improved(values, seen, np.zeros_like, steps=60)
     errors = [np.square(model.foretold(new, new_seen)[0] - new)[new_seen > 0].mean() for model in (truth, fit)]
     assert errors[0] < errors[1] < 1.03 * errors[0]
     with pytest.raises(ValueError, match="expected values and what is seen"):
@@ -51,8 +51,8 @@ def test_weights_that_are_drawn_to_those_of_neighbours_need_fewer_images():
     seen = (rng.random((12, 600)) < 0.2).astype(float)
     (few, new), (few_seen, new_seen) = (np.split(part, [60], axis=1) for part in (values * seen, seen))
     errors = []
-    for alike in (np.zeros((12, 12)), np.full((12, 12), 1 / 12)):
-        fit = Factors.started(few, few_seen, rng.standard_normal((12, 4))).improved(few, few_seen, alike, steps=15)
+    for average in (np.zeros_like, lambda weights: np.broadcast_to(weights.mean(axis=0), weights.shape)):
+        fit = Factors.started(few, few_seen, rng.standard_normal((12, 4))).improved(few, few_seen, average, steps=15)
         errors.append(np.square(fit.foretold(new, new_seen)[0] - new)[new_seen > 0].mean())
     assert errors[1] < 0.9 * errors[0]
 
@@ -194,10 +194,12 @@ def test_a_pool_is_as_large_as_it_is_worth():
 
 def test_neighbours_are_those_at_a_small_distance():
     grid, _ = fourier.unique_frequencies((9, 9), (9, 9))
-    alike = neighbours(grid)
-    np.testing.assert_allclose(alike.sum(axis=1)[:-2], 1.0)
-    assert not alike[-2:].any() and not np.diag(alike).any()
-    k = next(i for i, f in enumerate(grid.tolist()) if f in ([1, 0], [-1, 0]))
-    twin = next(i for i, f in enumerate(grid.tolist()) if f in ([0, 1], [0, -1]))
-    far = next(i for i, f in enumerate(grid.tolist()) if f in ([4, 4], [-4, -4]))
-    assert alike[k, twin] > 10 * alike[k, far]
+    alike = Neighbours.of(grid)(np.eye(len(grid) + 2))
+    assert not alike[-2:].any() and not alike[:, -2:].any()
+    for k, (y, x) in enumerate(grid.tolist()):
+        expected = np.zeros(len(grid))
+        for j, (v, u) in enumerate(grid.tolist()):
+            for point in {(v, u), (-v, -u)} if j != k else ():
+                away = point[0] - y, point[1] - x
+                expected[j] += np.exp(-(away[0] ** 2 + away[1] ** 2) / 2) * (max(map(abs, away)) < 5)
+        np.testing.assert_allclose(alike[k, :-2], expected / expected.sum(), atol=1e-12)

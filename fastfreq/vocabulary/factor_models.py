@@ -8,6 +8,7 @@ are held together: neighbouring frequencies are, and each alone is seen of few i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -58,13 +59,15 @@ class Factors:
         weights[:, 0] = 0.7 * np.sqrt(variance)
         return cls(mean, weights, np.maximum(0.5 * variance, _FLOOR))
 
-    def improved(self, values: FloatArray, seen: FloatArray, alike: FloatArray, *, steps: int) -> Self:
+    def improved(
+        self, values: FloatArray, seen: FloatArray, average: Callable[[FloatArray], FloatArray], *, steps: int
+    ) -> Self:
         """After some steps of expectation and maximisation.
 
         Args:
             values: (p, n), 0 where not seen.
             seen: (p, n) of 0 and 1.
-            alike: (p, p) rows of averages: the weights of a kind are drawn to that of these.
+            average: of weights (p, r) around each kind of value, to which its own are drawn.
             steps: how many.
 
         Source: Rubin, Thayer 1982, "EM algorithms for ML factor analysis"; the pull to neighbours is ours.
@@ -79,7 +82,7 @@ class Factors:
             gram = (seen @ second.reshape(len(z), -1)).reshape(-1, r + 1, r + 1)
             cross = values @ with_one
             pulled = cross.copy()
-            pulled[:, :r] += _PENALTY * (alike @ found.weights)
+            pulled[:, :r] += _PENALTY * average(found.weights)
             fit = np.linalg.solve(gram + ridge, pulled[:, :, None])[:, :, 0]
             # E sum (v - fit)^2 by its parts: no residual of every value is formed
             left = np.square(values).sum(axis=1) - 2 * (fit * cross).sum(axis=1)

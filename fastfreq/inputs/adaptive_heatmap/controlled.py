@@ -30,6 +30,8 @@ _SHRINK = 100.0  # images that the map's own ratio of residual to binomial varia
 _LOOKING = 0.85  # of the error allowed: what stopping at a chosen moment leaves
 _FIRST = 0.75  # of the images that a cell is expected to need, in the first step
 _STEP = 0.8  # of those that it lacks, in later ones
+_LARGEST = 6e4  # margin
+_FAR = 4  # cells further away are no neighbours: weights of 4e-6
 _BLOCK = 64  # images whose random numbers are drawn together
 
 
@@ -87,7 +89,7 @@ class Controlled:
         self.half_width, self.pilot = half_width, pilot
         self._confidence, self._z = confidence, normal_quantile(1 - _LOOKING * (1 - confidence))
         self._population, self._seed, self._step = population, seed, step
-        self._alike = neighbours(frequencies)
+        self._alike = Neighbours.of(frequencies)
         self._places = np.zeros((len(frequencies), 0))
         self._fits: list[Factors] = []
         self._fitted = 0  # passes that they have seen
@@ -184,7 +186,7 @@ class Controlled:
     def _imagined(self, fit: Factors, shares: FloatArray) -> FloatArray:
         """(shares,) variance that is left when a share of the cells is seen, by images that the model makes up."""
         drawn = streams.generator("sampling", self._seed, item=0)
-        cells = len(self._alike)
+        cells = len(fit.mean) - 2
         z = drawn.standard_normal((fit.weights.shape[1], _IMAGINED))
         noise = drawn.standard_normal((len(fit.mean), _IMAGINED)) * np.sqrt(fit.noise)[:, None]
         values, places = fit.mean[:, None] + fit.weights @ z + noise, drawn.random((len(fit.mean), _IMAGINED))
@@ -241,7 +243,7 @@ class Controlled:
     def _scores(self, known: Known) -> FloatArray:
         """(cells, pool) the chance of each outcome by the other cells of its image and the image as it is."""
         pool, cells = known.images, len(known.tried)
-        clean = known.clean[:pool].astype(np.float64)
+        clean = known.clean[:pool].clip(-_LARGEST, _LARGEST)  # a model of one class has no other logit
         if self._scale is None:
             self._scale = float(clean.std()) or 1.0
         seen = np.vstack([known.tried[:, :pool], np.ones((2, pool), bool)]).astype(np.float64)
@@ -289,16 +291,37 @@ class _Found:
     fit: Factors | None
 
 
-def neighbours(frequencies: NDArray[np.int64]) -> FloatArray:
-    """(cells + 2, cells + 2) weights of an average of neighbours, a normal density of distance; k and -k are one.
+@dataclasses.dataclass(frozen=True)
+class Neighbours:
+    """Averages over the cells around each, weighted by a normal density of distance; k and -k are one.
 
-    The last two rows, of the image as it is, are 0.
+    Attributes:
+        places: (cells, m) of them; any where there is none.
+        weights: (cells, m), 0 where there is none.
     """
-    points = frequencies.astype(np.float64)
-    square = np.stack([np.square(points[:, None] - s * points[None]).sum(axis=-1) for s in (1, -1)]).min(axis=0)
-    weight = np.exp(-square / 2)
-    np.fill_diagonal(weight, 0.0)
-    cells = len(points)
-    alike = np.zeros((cells + 2, cells + 2))
-    alike[:cells, :cells] = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
-    return alike
+
+    places: IntArray
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, frequencies: NDArray[np.int64]) -> Neighbours:
+        """Of frequencies (cells, 2)."""
+        steps = np.arange(-_FAR, _FAR + 1)
+        offsets = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+        side = int(np.abs(frequencies).max()) + _FAR
+        where = np.full((2 * side + 1, 2 * side + 1), -1)
+        for sign in (-1, 1):
+            at = side + sign * frequencies
+            where[at[:, 0], at[:, 1]] = np.arange(len(frequencies))
+        around = side + frequencies[:, None] + offsets[None]
+        places = where[around[..., 0], around[..., 1]]
+        weights = np.exp(-np.square(offsets).sum(axis=1) / 2) * (places >= 0)
+        weights = np.where(places == np.arange(len(places))[:, None], 0.0, weights)
+        return cls(places, weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12))
+
+    def __call__(self, values: FloatArray) -> FloatArray:
+        """Of (cells + 2, r); 0 for the last two, of the image as it is."""
+        found = np.zeros_like(values)
+        for places, weights in zip(self.places.T, self.weights.T, strict=True):
+            found[: len(places)] += weights[:, None] * values[places]
+        return found
