@@ -111,10 +111,9 @@ class LayerActivations:
     @property
     def mean_angle(self) -> float:
         """Mean over frequencies of the largest principal angle there, weighted by energy, in radians."""
-        known = np.isfinite(self.angles).any(axis=1) if self.angles.size else np.zeros(len(self.energy), dtype=bool)
-        largest = np.full(len(self.energy), np.nan)
-        largest[known] = np.nanmax(self.angles[known], axis=1)
-        return self._weighted(largest)
+        known = np.isfinite(self.angles)
+        largest = np.where(known, self.angles, -np.inf).max(axis=1, initial=-np.inf)
+        return self._weighted(np.where(known.any(axis=1), largest, np.nan))
 
     def profile(self, grid: tuple[int, ...], bins: int) -> FloatArray:
         """(bins,) share of the energy by radius, 0 to sqrt(d) / 2 cycles per pixel of the grid, in bins of one width.

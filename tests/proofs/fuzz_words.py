@@ -331,7 +331,7 @@ def run_variables(content: bytes, folder: Path) -> str | None:
     """Which rank this is, what ranks need, where choices are remembered, and a refusal on the command line."""
     kept = dict(os.environ)
     try:
-        os.environ.update(json.loads(content))
+        os.environ |= {"HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")} | json.loads(content)
         said = None
         _refusals.rank()
         if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} - set(os.environ):  # else it waits for the others
