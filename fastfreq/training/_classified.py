@@ -58,6 +58,10 @@ def classified(
         if shaped and len(shape) not in (3, 4):
             raise ValueError(f"expected `{name}` of shape (n, h, w) or (n, c, h, w), got {shape}")
         samples = torch.from_numpy(rows).float()
+        if not torch.isfinite(samples).all():
+            raise ValueError(
+                f"expected `{name}` of numbers that float32 holds, got some up to {np.abs(rows).max():.3g}"
+            )
         if shaped:
             samples = samples.view(len(rows), -1, *shape[-2:])
         classes = torch.from_numpy(np.searchsorted(names, given)).long()
@@ -70,5 +74,6 @@ def classified(
 
 
 def accuracies(logits: Tensor, classes: Tensor) -> Tensor:
-    """(b,) shares of samples whose largest of logits (b, n, classes) is that of their class."""
-    return (logits.argmax(dim=-1) == classes).double().mean(dim=-1)
+    """(b,) shares of samples whose largest of logits (b, n, classes) is that of their class; NaN where one is none."""
+    share = (logits.argmax(dim=-1) == classes).double().mean(dim=-1)
+    return torch.where(logits.isnan().any(dim=-1).any(dim=-1), torch.nan, share)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from fastfreq.engine.contexts import callers_level, fitting, warn_if_not_alone, warn_if_unsteady
+from fastfreq.engine.memory import is_out_of_memory
 from fastfreq.vocabulary import streams
 
 from . import _surroundings
+from ._checkpoint import digest_of
 
 Response = str | Callable[[Tensor], Tensor]
 RESPONSES = ("auto", "softmax", "raw")
@@ -150,7 +154,11 @@ class Probes:
                 f"{count}"
             )
         own = output.detach().clone() if output.dtype == torch.float64 else output.detach().float().clone()
-        found = self._apply(own).detach().cpu().double()
+        answer = self._apply(own)
+        if not isinstance(answer, Tensor) or answer.is_complex():
+            got = answer.dtype if isinstance(answer, Tensor) else type(answer).__name__
+            raise TypeError(f"expected a tensor of real numbers from `response`, got {got}")
+        found = answer.detach().cpu().double()
         if not found.ndim or len(found) != count:
             raise ValueError(f"expected one row for each probe from `response`, got shape {tuple(found.shape)}")
         return found.reshape(count, -1)
@@ -218,7 +226,15 @@ def _as_targets(given: Tensor) -> Tensor:
             f"expected targets as classes (n,) from 0, or as floats, got {given.dtype} {tuple(given.shape)}, least "
             f"{int(given.min())}"
         )
-    return torch.nn.functional.one_hot(given.long()).double()
+    try:
+        return torch.nn.functional.one_hot(given.long()).double()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"expected classes that are few enough for a column each, got some up to {int(given.max())} for "
+            f"{len(given)} probes; number them from 0 without gaps, or take fewer probes by `limit`"
+        ) from error
 
 
 def _response(asked: Response, classes: bool) -> tuple[Callable[[Tensor], Tensor], str]:
@@ -232,13 +248,36 @@ def _response(asked: Response, classes: bool) -> tuple[Callable[[Tensor], Tensor
 
 
 def _named(function: Any) -> str:
-    """A function's name and, of one written in Python, a hash of what it does: every lambda has the same name."""
+    """A function's name and a hash of what it does, as far as that shows: every lambda has the same name."""
+    if isinstance(function, functools.partial):
+        return f"{_named(function.func)} of {_hash([function.args, sorted(function.keywords.items())])}"
+    if isinstance(function, nn.Module):
+        return f"{type(function).__name__} {digest_of([str(function), function.state_dict()])[:8]}"
     name = getattr(function, "__name__", type(function).__name__)
     code = getattr(function, "__code__", None)
     if code is None:
         return name
-    plain = [c for c in code.co_consts if c is None or isinstance(c, (int, float, str))]
-    return f"{name} {hashlib.sha256(code.co_code + repr((plain, code.co_names)).encode()).hexdigest()[:8]}"
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return f"{name} {_hash([code, function.__defaults__, function.__kwdefaults__, cells])}"
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(_shown(value).encode()).hexdigest()[:8]
+
+
+def _shown(value: Any) -> str:
+    """A value as text that is the same in another process; of what has none, the type."""
+    if isinstance(value, CodeType):
+        return f"{value.co_code.hex()} {_shown(value.co_consts)} {value.co_names}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, Mapping):
+        return _shown([*value.items()])
+    if isinstance(value, (Tensor, np.ndarray)):
+        return digest_of(value)
+    if callable(value) and not isinstance(value, type):
+        return _named(value)
+    return repr(value) if isinstance(value, (bool, int, float, complex, str, type(None))) else type(value).__name__
 
 
 def _tensor_of(output: Any) -> Tensor:

@@ -53,10 +53,12 @@ def over_pieces(breaks: FloatArray, middles: FloatArray, slopes: FloatArray, kap
 
 
 def over_breaks(breaks: FloatArray, slopes: FloatArray, kappa: FloatArray) -> ComplexArray:
-    """(K, m) the inner breaks' part: their jumps of slope over -kappa^2, times their waves."""
+    """(K, m) the inner breaks' part: their jumps of slope over -kappa^2, times their waves; NaN at zero."""
     waves = np.exp(-1j * np.outer(kappa, breaks[1:-1]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(waves @ np.diff(slopes, axis=0) / -(kappa[:, None] ** 2), np.complex128)
+        found = np.asarray(waves @ np.diff(slopes, axis=0) / -(kappa[:, None] ** 2), np.complex128)
+    found[kappa == 0] = complex(np.nan, np.nan)
+    return found
 
 
 def over_regions(regions: list[Region], kappa: FloatArray, diameter: float) -> tuple[ComplexArray, ComplexArray]:

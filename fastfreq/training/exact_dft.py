@@ -33,7 +33,7 @@ class ExactDFT(Measure):
             where sides differ.
 
     Raises:
-        ValueError: `frequencies` and `bands` at once, or edges that do not ascend.
+        ValueError: `frequencies` and `bands` at once, edges that do not ascend, or a grid of less than a point.
 
     Source: Xu, Zhang, Luo, Xiao, Ma 2020, section 3.
     """
@@ -50,6 +50,8 @@ class ExactDFT(Measure):
         if frequencies is not None and bands is not None:
             raise ValueError("expected `frequencies` or `bands`, got both")
         self.grid = None if grid is None else tuple(numbers.as_int("grid", n) for n in numbers.sequence("grid", grid))
+        if self.grid is not None and (not self.grid or min(self.grid) < 1):
+            raise ValueError(f"expected `grid` as points along each axis, from 1, got {self.grid}")
         self.frequencies, self.bands = frequencies, bands
         if bands is not None:
             band_edges(bands)

@@ -17,6 +17,9 @@ _ROWS = 256  # of the distances found at a time
 _CACHED = 1 << 17  # entries of the kernel at a time: they and their distances stay in a core's own cache
 _MOST = 16384  # probes: their distances take a gigabyte
 _EXACT = 64  # coordinates up to which distances are found in float64
+# of |x|^2 + |y|^2: distances of nearer pairs are those of differences, since products have lost them
+_NEAR = {torch.float32: 1e-3, torch.float64: 1e-9}
+_TOGETHER = 1 << 22  # numbers of such differences in memory
 _LEAST = 1e-18  # of the kernel: nothing beside 1, and its square is no denormal number, a hundred times slower
 _SELF, _SHARE = 0.05, (0.3, 0.9)  # what makes a width meaningful
 _WIDTHS = 5
@@ -174,8 +177,11 @@ def squared_distances(points: Tensor) -> Tensor:
     found = torch.empty(n, n)
     for start in range(0, n, _ROWS):
         stop = min(start + _ROWS, n)
-        block = squares[start:stop, None] + squares[None, start:]
-        block = block.sub_(2 * (centred[start:stop] @ centred[start:].T)).clamp_(min=0)  # rounding may go below zero
+        sums = squares[start:stop, None] + squares[None, start:]
+        block = (sums - 2 * (centred[start:stop] @ centred[start:].T)).clamp_(min=0)  # rounding may go below zero
+        near = (block < _NEAR[block.dtype] * sums).nonzero()
+        for i, j in (pairs.T for pairs in near.split(max(1, _TOGETHER // points.shape[1]))):
+            block[i, j] = (centred[start + i] - centred[start + j]).square().sum(dim=1)
         found[start:stop, start:] = block.float()
         found[start:, start:stop] = found[start:stop, start:].T.clone()
     found.fill_diagonal_(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -205,13 +206,16 @@ class FrequencyTracker:
             The watch; its `history` is a `MeasurementHistory`.
 
         Raises:
-            ValueError: a name that is taken.
+            ValueError: a name or a file that is taken.
         """
         if name in self.watches:
             raise ValueError(f"expected a name of its own for each watch, {name!r} is taken")
         own = self._recording.path
         if path is None and own is not None:
-            path = own.with_name(f"{own.stem}-{name}{own.suffix}")
+            path = own.with_name(re.sub(r"[/\\\0]", "-", f"{own.stem}-{name}{own.suffix}"))
+        taken = {own, *(watch.path for watch in self.watches.values())} - {None}
+        if path is not None and Path(path).absolute() in taken:
+            raise ValueError(f"expected a file of its own for each watch, {path} is taken")
         self.watches[name] = Watch(name, measurement, every=every, path=path)
         return self.watches[name]
 

@@ -217,8 +217,10 @@ def high_frequency_share(
         numbers.as_int("size", size),
         numbers.as_int("dimension", dimension),
     )
-    if not scale > 0 or n < 8 or d < 1:
-        raise ValueError(f"expected `deviation` above 0, `size` from 8, `dimension` from 1, got {scale}, {n}, {d}")
+    if not 1e-99 < scale < 1e99 or n < 8 or d < 1:  # its powers are float64's, too
+        raise ValueError(
+            f"expected `deviation` above 0 and below 1e99, `size` from 8, `dimension` from 1, got {scale}, {n}, {d}"
+        )
     highest = n / (8 * _HALF_WIDTH * scale)
     if etas[0] < 0 or etas[-1] > highest:
         raise ValueError(
@@ -281,7 +283,7 @@ class _WindowedError:
         points = np.stack(mesh, axis=-1).reshape(-1, dimension).astype(np.float64)
         peak = (2 * np.pi * deviation**2) ** (-dimension / 2)
         density = peak * np.exp(-np.square(points).sum(axis=1) / (2 * deviation**2))
-        wanted = numbers.as_array("target", target(points))
+        wanted = numbers.as_array("target", target(points.copy()))  # which may be written over
         if wanted.shape[:1] != points.shape[:1] or wanted.ndim > 2 or not np.isfinite(wanted).all():
             raise ValueError(f"expected finite targets for {len(points)} points, got shape {wanted.shape}")
         self.net, self.points, self.grid = net, torch.from_numpy(points), (size,) * dimension

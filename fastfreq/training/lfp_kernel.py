@@ -139,8 +139,10 @@ class LFPKernel:
         modules = list(network.children())
         if type(network) is not nn.Sequential or len(modules) != 3 or type(modules[1]) is not nn.ReLU:
             raise TypeError(_OTHER)
-        if any(module._forward_hooks or module._forward_pre_hooks for module in (network, *modules)):
-            raise TypeError(f"{_OTHER}; this one has hooks: what it computes is not what its weights say")
+        if any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in (network, *modules)):
+            raise TypeError(
+                f"{_OTHER}; this one has hooks or a forward of its own: what it computes is not what its weights say"
+            )
         inner, last = modules[0], modules[2]
         if not (isinstance(inner, nn.Linear) and isinstance(last, nn.Linear) and last.out_features == 1):
             raise TypeError(_OTHER)
@@ -216,11 +218,17 @@ class LFPKernel:
         """(sum over k in Z^d, k != 0, of gamma^2(k))^(1/2): exact for d = 1, else from above.
 
         Args:
-            cutoff: radius within which the sum is taken term by term; what is beyond is bounded by an integral.
+            cutoff: radius within which the sum is taken term by term; what is beyond is bounded by an integral. Above
+                sqrt(d), where that bound begins to be one.
+
+        Raises:
+            ValueError: a smaller cutoff.
         """
-        d = self.dimension
+        d, cutoff = self.dimension, numbers.as_int("cutoff", cutoff)
         if d == 1:
             return math.sqrt(2 * (self.cubic * np.pi**4 / 90 + 4 * np.pi**2 * self.linear * np.pi**2 / 6))
+        if cutoff <= math.sqrt(d):
+            raise ValueError(f"expected a `cutoff` above the square root of {d} dimensions, got {cutoff}")
         lattice = lattice_frequencies(d, cutoff)
         lattice = lattice[np.linalg.norm(lattice, axis=1) <= cutoff]
         # each further term is at most the integral over its unit cube of the term half a diagonal further in

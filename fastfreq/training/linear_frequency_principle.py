@@ -149,6 +149,8 @@ def linear_frequency_principle(
 
     Source: Zhang, Xu, Luo, Ma 2019 (arXiv 1905.10264); Luo, Ma, Xu, Zhang 2020 (arXiv 2010.08153). Our reading.
     """
+    if not isinstance(kernel, LFPKernel):
+        raise TypeError(f"expected `kernel` as an LFPKernel, got {type(kernel).__name__}")
     x, at = check_inputs("inputs", inputs, kernel.dimension), check_inputs("points", points, kernel.dimension)
     y = _values("targets", targets, len(x))
     start = (np.zeros(len(x)), np.zeros(len(at))) if initial is None else initial
@@ -233,12 +235,15 @@ def _on_lattice(
     """The kernel as a sum of waves of one period, times what makes it the one of the whole space as that grows."""
     d = kernel.dimension
     extent = float(max(np.ptp(np.vstack([x, at]), axis=0).max(), 1e-300))
-    length = 10 * extent if period is None else float(period)
+    length = 10 * extent if period is None else numbers.as_float("period", period)
     if not length > extent:
         raise ValueError(f"expected a `period` above the data's extent {extent:.4g}, got {length}")
     if d > 2 and cutoff is None:
         raise ValueError(f"expected a `cutoff` for {d} dimensions: a lattice has (2 cutoff + 1)^{d} waves")
-    waves = lattice_frequencies(d, (4000 if d == 1 else 120) if cutoff is None else cutoff) / length
+    highest = (4000 if d == 1 else 120) if cutoff is None else numbers.as_int("cutoff", cutoff)
+    if highest < 1:
+        raise ValueError(f"expected a `cutoff` from 1, got {highest}")
+    waves = lattice_frequencies(d, highest) / length
     weight = kernel.per_gamma_squared * kernel.gamma_squared(waves) / length**d
     both = np.zeros((len(x) + len(at), len(x)))
     for start in range(0, len(waves), _MODES):

@@ -219,6 +219,11 @@ class Watch:
         )
 
     @property
+    def path(self) -> Path | None:
+        """Of its file."""
+        return self._recording.path
+
+    @property
     def history(self) -> MeasurementHistory:
         """All that was measured, as a result."""
         return self._history_of(self._recording.records)

@@ -54,19 +54,25 @@ def steps_of(model: nn.Module) -> list[Step]:
         raise TypeError(f"expected `model` to be a torch.nn.Module, got {type(model).__name__}")
     steps: list[Step] = []
     for name, module in _leaves("", model):
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise ValueError(f"expected modules without hooks, {name!r} has some: what it computes is not its weights'")
+        _check_own(name, module)
         steps += _step_of(name, module)
     if not any(isinstance(step, Affine) for step in steps):
         raise ValueError(f"expected a network with at least one Linear, got {type(model).__name__} without")
     return steps
 
 
+def _check_own(name: str, module: nn.Module) -> None:
+    """Refuse what makes a module compute something else than its class and its weights say."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ValueError(f"expected modules without hooks, {name!r} has some: what it computes is not its weights'")
+    if "forward" in vars(module):
+        raise ValueError(f"expected modules with the forward of their class, {name!r} has one of its own")
+
+
 def _leaves(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
     if type(module) is not nn.Sequential:
         return [(name or type(module).__name__, module)]
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise ValueError(f"expected modules without hooks, {name or 'the network'!r} has some")
+    _check_own(name or "the network", module)
     # not `named_children`, which leaves out a module that stands there a second time
     return [
         leaf
@@ -83,6 +89,8 @@ def _step_of(name: str, module: Any) -> list[Step]:
     if kind is nn.Linear or (parametrize.is_parametrized(module) and kind.__mro__[1] is nn.Linear):
         if kind is not nn.Linear:
             module = copy.deepcopy(module).eval()  # what computes a weight may write down how
+        if module.weight.is_complex():
+            raise ValueError(f"expected real weights, those of {name!r} are {module.weight.dtype}")
         weight = module.weight.detach().cpu().double().numpy().copy()
         bias = np.zeros(len(weight)) if module.bias is None else module.bias.detach().cpu().double().numpy().copy()
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from fastfreq.engine.contexts import undisturbed
+from fastfreq.engine.contexts import callers_level, undisturbed
 from fastfreq.results import codec
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, streams
@@ -175,6 +176,8 @@ def single_layer_training(
         ValueError: arguments out of range or of shapes that do not belong together.
         TypeError: an argument of another type.
 
+    Warns where outputs are no numbers any more.
+
     Source: Raghu, Poole, Kleinberg, Ganguli, Sohl-Dickstein 2017, "On the expressive power of deep neural networks",
         figure on training single layers (MNIST, width 100); optimiser, epochs and absent biases are ours.
     """
@@ -203,6 +206,7 @@ def single_layer_training(
                 found.append(
                     nets.train(plan, kept, bar.update, seed=seed, name=f"seed {seed} at variance {variance:g}")
                 )
+                _warn_of_divergence(found[-1][0], f"seed {seed} at variance {variance:g}")
             runs[seed] = SingleLayerRun(*(np.stack(each) for each in zip(*found, strict=True)))
     steps = -(-len(own.samples) // batch_size) * np.arange(epochs + 1)
     sizes = " - ".join(map(str, plan.sizes))
@@ -222,6 +226,17 @@ def single_layer_training(
         samples=(len(own.samples), len(other.samples)),
         runs=runs,
     )
+
+
+def _warn_of_divergence(accuracy: FloatArray, name: str) -> None:
+    bad = np.flatnonzero(np.isnan(accuracy).any(axis=0))
+    if len(bad):
+        warnings.warn(
+            f"outputs of the networks of {name} are no numbers from epoch {bad[0]} on, accuracies there are NaN; try a "
+            f"smaller `rate`",
+            RuntimeWarning,
+            stacklevel=callers_level(),
+        )
 
 
 def _weights(seed: int, sizes: tuple[int, ...], variance: float, like: Tensor) -> list[Tensor]:

@@ -124,7 +124,7 @@ class TangentOperator:
         with as_written(), undisturbed():
             some = self._chunks[0]
             alone = some[:1].expand_as(some).contiguous()
-            first, again, beside = (self._outputs(x.clone(), self._where) for x in (some, some, alone))
+            first, again, beside = (self._outputs(x, self._where) for x in (some, some, alone))
         if not warn_if_unsteady(type(model).__name__, first, again, stacklevel=callers_level()):
             warn_if_not_alone(type(model).__name__, first[0], beside[0])
         self.samples, self.outputs = len(inputs), first.shape[1]
@@ -132,7 +132,7 @@ class TangentOperator:
         self.parameters = sum(p.numel() for p in self._where.values())
 
     def _outputs(self, x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        found = torch.func.functional_call(self._net, parameters, (x,))
+        found = torch.func.functional_call(self._net, parameters, (x.clone(),))  # it may write over what it is given
         value = found if isinstance(found, Tensor) else logits_of(found)
         if value.ndim < 1 or len(value) != len(x):
             raise ValueError(f"expected outputs of shape ({len(x)}, ...), one for each input, got {tuple(value.shape)}")

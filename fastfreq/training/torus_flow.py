@@ -144,7 +144,11 @@ def predicted_rates(transform: ArrayLike, *, frequencies: ArrayLike, order: floa
         raise ValueError(f"expected as many values of `transform` as `frequencies`, got {size.shape} and {k.shape}")
     if not (np.isfinite(size).all() and np.isfinite(radius).all()) or s < 0:
         raise ValueError(f"expected finite `transform` and `frequencies` and an `order` of at least 0, got order {s}")
-    return radius ** (2 * s) * size**2  # 0^0 is 1: the mean counts in the loss of order 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        rates = radius ** (2 * s) * size**2  # 0^0 is 1: the mean counts in the loss of order 0
+    if not np.isfinite(rates).all():
+        raise ValueError(f"expected an `order` and a `transform` whose rates float64 holds, got order {s:g}")
+    return rates
 
 
 def torus_flow(

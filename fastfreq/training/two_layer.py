@@ -151,17 +151,25 @@ class TwoLayerReLU(nn.Module):
             targets: (n,).
             tolerance: mean squared error at which it stops.
             steps: at most.
+
+        Raises:
+            ValueError: targets that do not fit, or that are not finite.
         """
         x = check_inputs("inputs", inputs, self.weight.shape[1])
-        y = torch.from_numpy(numbers.as_array("targets", targets).reshape(len(x))).to(self.weight)
+        given_targets, most = numbers.as_array("targets", targets), numbers.as_int("steps", steps)
+        if given_targets.shape not in ((len(x),), (len(x), 1)) or not np.isfinite(given_targets).all() or most < 0:
+            raise ValueError(
+                f"expected finite `targets` of shape ({len(x)},) and `steps` from 0, got {given_targets.shape}, {most}"
+            )
+        y = torch.from_numpy(given_targets.reshape(len(x))).to(self.weight)
         rate = 1 / float(np.linalg.eigvalsh(self.tangent_kernel(x, x))[-1])
         given, parameters = torch.from_numpy(x), list(self.parameters())
         loss, step = math.inf, 0
         with undisturbed(gradients=True), torch.enable_grad():
-            for step in range(numbers.as_int("steps", steps) + 1):
+            for step in range(most + 1):
                 error = self(given)[:, 0] - y
                 loss = float(error.detach().square().mean())
-                if loss <= tolerance or step == steps or not math.isfinite(loss):
+                if loss <= tolerance or step == most or not math.isfinite(loss):
                     break
                 gradients = torch.autograd.grad(0.5 * error.square().sum(), parameters)
                 with torch.no_grad():

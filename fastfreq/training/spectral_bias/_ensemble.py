@@ -62,6 +62,7 @@ def ensemble(
     seeds: Sequence[int],
 ) -> Ensemble:
     """The networks as one stack where that changes nothing for any of them, else one by one."""
+    optimizer, schedule = _checked(optimizer, schedule)
     if stackable(networks):
         stack = Stack(networks)
         stack.optimizer = optimizer(stack.parameters())
@@ -69,6 +70,27 @@ def ensemble(
             stack.schedule = schedule(stack.optimizer) if schedule is not None else None
             return stack
     return OneByOne(networks, optimizer, schedule, seeds=seeds)
+
+
+def _checked(
+    optimizer: OptimizerFactory, schedule: ScheduleFactory | None
+) -> tuple[OptimizerFactory, ScheduleFactory | None]:
+    """The same, which refuse by name what they make where it is none."""
+
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        made = optimizer(parameters)
+        if not isinstance(made, torch.optim.Optimizer):
+            raise TypeError(f"expected `optimizer` to make an optimizer of torch, got {type(made).__name__}")
+        return made
+
+    def plan(of: torch.optim.Optimizer) -> Any:
+        assert schedule is not None
+        made = schedule(of)
+        if not hasattr(made, "step") or isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise TypeError(f"expected `schedule` to make one that goes by steps alone, got {type(made).__name__}")
+        return made
+
+    return make, None if schedule is None else plan
 
 
 def stackable(networks: Sequence[nn.Module]) -> bool:

@@ -14,7 +14,10 @@ FloatArray = NDArray[np.float64]
 
 
 def _array(values: Any) -> NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    plain = values.detach().cpu().resolve_conj().resolve_neg()
+    return (plain.double() if plain.dtype.is_floating_point else plain).numpy()  # of bfloat16, too
 
 
 def flat(name: str, samples: Any) -> FloatArray:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, statistics
@@ -135,7 +135,7 @@ class DeltaFit(TrainedResult, kind="delta_fit"):
         return f"share of the spectrum fitted: {'; '.join(parts)}"
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def delta_fit(
     depths: Sequence[int] = (3, 4, 5, 6),
     *,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec, tables
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, streams
@@ -125,13 +126,13 @@ def rbf_kernel(samples: FloatArray, *, width: float = 1.25) -> FloatArray:
     samples = check_rows(samples)
     if not numbers.as_float("width", width) > 0:
         raise ValueError(f"expected a `width` above 0, got {width}")
-    squares = np.square(samples).sum(axis=1)
-    distances = np.maximum(squares[:, None] + squares - 2 * samples @ samples.T, 0)
-    np.fill_diagonal(distances, 0)
-    return np.exp(-distances / (2 * width * width))
+    x = torch.from_numpy(samples)
+    # of differences: products of samples far from zero, or far from each other, would lose those of near ones
+    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    return np.exp(-np.square(distances) / (2 * width * width))
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def kernel_learning(
     images: Any,
     labels: Any,
@@ -210,9 +211,11 @@ def kernel_learning(
 
 def _decomposed(kernel: Kernel, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Eigenvalues descending, and eigenvectors as columns."""
-    matrix = np.asarray(kernel(x.copy()), dtype=np.float64)
-    if matrix.shape != (len(x), len(x)) or not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-9):
-        raise ValueError(f"expected `kernel` to give a symmetric ({len(x)}, {len(x)}), got shape {matrix.shape}")
+    matrix = numbers.as_array("kernel", kernel(x.copy()))
+    if matrix.shape != (len(x), len(x)) or not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-9):  # NaN is not
+        raise ValueError(
+            f"expected `kernel` to give a symmetric ({len(x)}, {len(x)}) of finite numbers, got shape {matrix.shape}"
+        )
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     return values[::-1].copy(), vectors[:, ::-1].copy()
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers
@@ -119,7 +119,7 @@ def radial_wave(samples: FloatArray, frequency: float) -> FloatArray:
     return np.sin(2 * np.pi * k * np.linalg.norm(check_rows(samples), axis=1))
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def label_noise(
     images: Any,
     labels: Any,

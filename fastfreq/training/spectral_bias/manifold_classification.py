@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec, tables
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, statistics
@@ -100,7 +100,7 @@ class ManifoldClassification(TrainedResult, kind="manifold_classification"):
         return f"mean accuracy {first:.2f} at L = {self.shapes[0]:g}, {last:.2f} at L = {self.shapes[-1]:g}"
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def manifold_classification(
     frequencies: Sequence[int] = tuple(range(50, 401, 50)),
     *,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec, tables
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers
@@ -101,7 +101,7 @@ class ManifoldLearning(TrainedResult, kind="manifold_learning"):
         return "loss " + ", ".join(f"{loss:.2g} at L = {shape:g}" for shape, loss in pairs)
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def manifold_learning(
     shapes: Sequence[float] = (0, 4, 10, 16),
     *,

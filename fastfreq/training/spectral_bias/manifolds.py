@@ -35,7 +35,7 @@ def points(manifold: Manifold, z: FloatArray, shapes: tuple[float, ...]) -> Floa
     Raises:
         ValueError: the curve gives something else than n finite points, of one dimension for all shapes.
     """
-    found = [np.asarray(manifold(z.copy(), shape), dtype=np.float64) for shape in shapes]
+    found = [numbers.as_array("manifold", manifold(z.copy(), shape)) for shape in shapes]
     for each in found:
         if each.ndim != 2 or len(each) != len(z) or each.shape != found[0].shape or not np.isfinite(each).all():
             raise ValueError(f"expected `manifold` to give {len(z)} finite points (n, d), got shape {each.shape}")

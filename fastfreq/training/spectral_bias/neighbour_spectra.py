@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, streams
@@ -99,6 +99,8 @@ class NeighbourSpectra(TrainedResult, kind="neighbour_spectra"):
         return own, np.array([[share(row) for row in run.neighbours] for run in runs])
 
     def _exponent(self, amplitude: FloatArray) -> float:
+        if not (amplitude[self.band] > 0).all():  # of labels that are all the same
+            return float("nan")
         return -float(np.polyfit(np.log(self.radius[self.band]), np.log(amplitude[self.band]), 1)[0])
 
     def table(self) -> list[dict[str, Any]]:
@@ -126,7 +128,7 @@ class NeighbourSpectra(TrainedResult, kind="neighbour_spectra"):
         return f"amplitude falls as radius^-a, a of the network {own.mean():.2f}, {', '.join(parts)}"
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def neighbour_spectra(
     neighbours: Sequence[int] = (1, 3, 5),
     *,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec, tables
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers, streams
@@ -113,7 +114,7 @@ class ParameterRobustness(TrainedResult, kind="parameter_robustness"):
         )
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def parameter_robustness(
     frequencies: Sequence[int] = tuple(range(10, 51, 5)),
     *,
@@ -195,9 +196,11 @@ def _given(networks: Sequence[nn.Module], recipe: Recipe | None, seeds: tuple[in
     if len(networks) != len(seeds) or not all(isinstance(network, nn.Module) for network in networks):
         raise ValueError(f"expected as many `networks` as `seeds`, torch modules, got {len(networks)}, {len(seeds)}")
     for network in networks:
-        kinds = sorted({str(p.dtype) for p in network.parameters()})
-        if len(kinds) != 1:
-            raise ValueError(f"expected `networks` with parameters of one type, got {kinds or 'none'}")
+        kinds = {p.dtype for p in network.parameters()}
+        if len(kinds) != 1 or not next(iter(kinds)).is_floating_point:
+            raise ValueError(
+                f"expected `networks` with parameters of one type of floats, got {sorted(map(str, kinds)) or 'none'}"
+            )
     return list(networks)
 
 
@@ -235,4 +238,5 @@ def _outputs(networks: list[nn.Module], z: FloatArray) -> FloatArray:
     inputs = torch.from_numpy(z[:, None]).to(first.device, first.dtype)
     if stackable(networks):
         return Stack(networks).predict(inputs).double().cpu().numpy()
-    return np.stack([network(inputs).reshape(len(z)).double().cpu().numpy() for network in networks])
+    # which may write over what they are given
+    return np.stack([network(inputs.clone()).reshape(len(z)).double().cpu().numpy() for network in networks])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastfreq.engine.copies import private_copy
 from fastfreq.results import codec
 from fastfreq.training._checkpoint import check_folder
 from fastfreq.vocabulary import checks, numbers, streams
@@ -54,9 +55,9 @@ class Recipe:
     `torch.set_flush_denormal(True)` before.
 
     Attributes:
-        network: number of inputs -> a module from (n, inputs) to (n, 1), with weights from torch's generator, which is
-            seeded before and put back after. None for `relu_network`; others by `functools.partial(relu_network,
-            depth=4, width=128)`.
+        network: number of inputs -> a module from (n, inputs) to (n, 1), of which a copy is trained, with weights from
+            torch's generator, which is seeded before and put back after. None for `relu_network`; others by
+            `functools.partial(relu_network, depth=4, width=128)`.
         optimizer: parameters -> optimiser, such as `functools.partial(torch.optim.Adam, lr=1e-3)`.
         schedule: optimiser -> learning rate scheduler, which makes a step after each of the optimiser's.
         steps: of the optimiser.
@@ -188,7 +189,10 @@ def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
         network = recipe.network(inputs)
     if not isinstance(network, nn.Module):
         raise TypeError(f"expected `network` to make a torch module, got {type(network).__name__}")
-    return network.to(recipe.device)
+    own = private_copy(network)  # a factory may give the same module, or the same part of one, again
+    for module, given in zip(own.modules(), network.modules(), strict=True):
+        module.training = given.training
+    return own.to(recipe.device)
 
 
 @codec.record

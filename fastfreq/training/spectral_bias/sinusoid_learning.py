@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
+from fastfreq.engine.contexts import undisturbed
 from fastfreq.results import codec, tables
 from fastfreq.results.folds import same, union
 from fastfreq.vocabulary import numbers
@@ -137,7 +137,7 @@ class SinusoidLearning(TrainedResult, kind="sinusoid_learning"):
         return f"rank correlation of frequency and step at which it is learnt: {mean:.2f}{each}"
 
 
-@torch.inference_mode(False)  # whatever the caller is in: training needs gradients
+@undisturbed(gradients=True)  # whatever the caller is in
 def sinusoid_learning(
     frequencies: Sequence[int] = tuple(range(5, 51, 5)),
     *,

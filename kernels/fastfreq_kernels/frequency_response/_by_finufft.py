@@ -36,10 +36,10 @@ def symmetric(grid: list[Lines] | None, first: list[int] | None) -> list[int] | 
 def sums(points: Tensor, values: Tensor, grid: list[Lines], first: list[int] | None) -> Tensor:
     """(K, m) complex128 for a grid of up to three axes, outermost first; `first` as `_lines.from_zero` has it.
 
-    In float64 throughout: finufft's transform of float32 takes half the time, but a position rounded to float32 moves
-    the phase of mode h by up to about 4 h eps, 58 eps of a single value on a grid of 16 x 16 and 207 on one of 64 x 64,
-    where this one is within 3 eps. Blocks of points in our threads and each in one of finufft's, whose own ones add in
-    any order.
+    In float64 throughout: finufft's transform of float32 takes half the time, but a position rounded to float32, and
+    again to its place on the fine grid, moves the phase of mode (h_1, h_2) by up to about 4 eps (|h_1| + |h_2|). Of a
+    single value that was 58 eps on a grid of 16 x 16 and 207 on one of 64 x 64, where this is within 3. Blocks of
+    points are in our threads and each in one of finufft's, whose own ones add in any order.
     """
     x = points.double()
     turns = [x @ axis.step for axis in grid]
