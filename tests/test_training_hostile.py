@@ -232,3 +232,28 @@ def test_sums_over_lattices_are_bounded_from_above():
     least = float(np.sqrt(kernel.gamma_squared(k[k.any(axis=1)]).sum()))
     assert all(least < kernel.gamma_l2(cutoff=cutoff) for cutoff in (2, 3, 8, 64))
     assert kernel.gamma_l2(cutoff=64) < 1.05 * least
+
+
+def test_all_eigenvalues_of_a_kernel_that_has_each_twice():
+    model = nn.Linear(2, 2).double().eval()
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 2)))
+    single = np.linalg.eigvalsh((x @ x.T + 1).numpy() / 5)[::-1]
+    found = T.tangent_kernel_decay(model, x, frequencies=[[1.0, 0.0]], eigenvalues=10)
+    np.testing.assert_allclose(found.eigenvalues, np.repeat(single, 2), atol=1e-12)
+    assert found.eigen_error.max() < 1e-12
+
+
+def test_measurements_that_train_leave_the_network_as_it_was():
+    model = nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)).train()
+    before = copy.deepcopy(model.state_dict())
+
+    def trained(network):
+        network.train()
+        network(X).sum().backward()
+        return {"gradient": float(network[0].weight.grad.norm())}
+
+    tracker = ff.FrequencyTracker(X, torch.sin(6.28 * X), measures=PROJECTION)
+    tracker.watch("trained", trained)
+    tracker.step(model, 0)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.training and model[0].weight.grad is None

@@ -93,7 +93,8 @@ def _put_back(
         weight.grad = grad
     with torch.no_grad():
         for module, name, buffer, before, version in buffers:
-            if _version(buffer) != version:
+            # batch norm in training mode writes to its buffers without counting
+            if _version(buffer) != version or not torch.equal(buffer, before):
                 buffer.copy_(before)
             module._buffers[name] = buffer
 

@@ -185,6 +185,8 @@ def tangent_kernel_decay(
         coordinates: (n,) or (n, d) where inputs lie along the directions that waves run in; the inputs themselves,
             flattened, if None.
         eigenvalues: how many of the largest to find by Lanczos, with the wave that each eigenfunction holds most of.
+            One that is there several times, as those of a linear model with several outputs are, may be found once
+            unless nearly all are asked for.
         chunk: inputs that pass through the network together.
         seed: of Lanczos' start.
         progress: called with (done, all) after each wave and each step of Lanczos.
@@ -286,10 +288,12 @@ def _eigen(
             image -= q @ (q.T @ image)
         beside.append(float(np.linalg.norm(image)))
         tell(step + 1)
-        if beside[-1] <= 1e-12 * max(abs(d) for d in diagonal):
+        if beside[-1] <= 1e-12 * max(abs(d) for d in diagonal):  # all that the start holds: on from another
             beside[-1] = 0.0
-            break
-        basis.append(image / beside[-1])
+            image = streams.generator("probes", seed).standard_normal((step + 2, n * m))[-1]
+            for _ in range(2):
+                image -= q @ (q.T @ image)
+        basis.append(image / np.linalg.norm(image) if step + 1 < steps else image)
     size = len(diagonal)
     inner = np.diag(diagonal) + np.diag(beside[: size - 1], 1) + np.diag(beside[: size - 1], -1)
     values, vectors = np.linalg.eigh(inner)
