@@ -257,3 +257,74 @@ def test_measurements_that_train_leave_the_network_as_it_was():
     tracker.step(model, 0)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert model.training and model[0].weight.grad is None
+
+
+class Alone(nn.Module):
+    """A network that is no chain, and so trained by itself."""
+
+    def __init__(self, chain):
+        super().__init__()
+        self.chain = chain
+
+    def forward(self, x):
+        return self.chain(x)
+
+
+def tied(inputs):
+    first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+    second.weight = first.weight
+    return nn.Sequential(nn.Linear(inputs, 8), nn.Tanh(), first, nn.Tanh(), second, nn.Linear(8, 1))
+
+
+def decaying_weights(parameters):
+    """No decay of biases, which are told by their number of axes."""
+    groups = {True: [], False: []}
+    for parameter in parameters:
+        groups[parameter.ndim > 1].append(parameter)
+    given = [{"params": groups[True], "weight_decay": 5.0}, {"params": groups[False], "weight_decay": 0.0}]
+    return torch.optim.AdamW(given, lr=1e-2)
+
+
+def by_size(parameters):
+    return torch.optim.SGD([{"params": [p], "lr": 0.1 / p.numel()} for p in parameters], lr=0.1)
+
+
+def clipped(parameters):
+    found = torch.optim.SGD(parameters, lr=0.5)
+
+    def clip(optimizer, *_):
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 0.01)
+
+    found.register_step_pre_hook(clip)
+    return found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"network": tied}, {"optimizer": decaying_weights}, {"optimizer": by_size}, {"optimizer": clipped}],
+    ids=["tied weights", "groups by axes", "rates by size", "clipped by norm"],
+)
+def test_networks_beside_each_other_are_trained_as_alone(words):
+    network = words.get("network", functools.partial(T.relu_network, depth=3, width=8))
+    run = functools.partial(T.sinusoid_learning, (1, 2), samples=16, seeds=(0, 1))
+    together, alone = (
+        run(recipe=T.Recipe(steps=20, record_every=5, **{**words, "network": made}))
+        for made in (network, lambda inputs: Alone(network(inputs)))
+    )
+    for seed in (0, 1):
+        np.testing.assert_allclose(together.runs[seed].loss, alone.runs[seed].loss, atol=1e-6)
+
+
+def test_weights_with_hooks_and_of_several_types_are_refused():
+    def hooked(inputs):
+        network = T.relu_network(inputs, depth=2, width=4)
+        network[0].weight.register_hook(lambda gradient: 0 * gradient)
+        return network
+
+    kinds = iter((torch.float32, torch.float64))
+    for network, said in (
+        (hooked, "without hooks of their own, which no copy has, .'0.weight'"),
+        (lambda n: nn.Linear(n, 1, dtype=next(kinds)), "networks of one type, the factory gave .'torch.float32'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            T.sinusoid_learning((1,), samples=16, seeds=(0, 1), recipe=SMALL(network=network))

@@ -66,7 +66,10 @@ def ensemble(
     if stackable(networks):
         stack = Stack(networks)
         stack.optimizer = optimizer(stack.parameters())
-        if type(stack.optimizer) in _BY_NUMBER:
+        alone = optimizer(list(networks[0].parameters()))
+        if type(alone) in _BY_NUMBER and _told(alone, [*networks[0].parameters()]) == _told(
+            stack.optimizer, stack.parameters()
+        ):
             stack.schedule = schedule(stack.optimizer) if schedule is not None else None
             return stack
     return OneByOne(networks, optimizer, schedule, seeds=seeds)
@@ -93,6 +96,16 @@ def _checked(
     return make, None if schedule is None else plan
 
 
+def _told(optimizer: torch.optim.Optimizer, parameters: list[Any]) -> str:
+    """Which parameters are in which group, with which settings, and what else a step does: shapes may decide."""
+    places = {id(parameter): i for i, parameter in enumerate(parameters)}
+    groups = [[places.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    hooks = [bool(hook) for name, hook in vars(optimizer).items() if name.endswith("_hooks")]
+    # a step that looks at several numbers together, by a hook or a function of the caller's, differs from itself
+    return str((groups, settings, id(optimizer) if any(hooks) or "step" in vars(optimizer) else None))
+
+
 def stackable(networks: Sequence[nn.Module]) -> bool:
     """Whether all are chains of the same linear layers and activations, without hooks or tied or frozen weights."""
     chains = [_chain(network) for network in networks]
@@ -101,6 +114,8 @@ def stackable(networks: Sequence[nn.Module]) -> bool:
     first = [_signature(m) for m in chains[0]]
     alike = all([_signature(m) for m in chain] == first for chain in chains)
     trained = all(p.requires_grad for network in networks for p in network.parameters())
+    linear = sum(len(list(m.parameters())) for chain in chains for m in chain)
+    trained = trained and linear == len({id(p) for network in networks for p in network.parameters()})  # none is tied
     return alike and trained and len({id(m) for chain in chains for m in chain}) == sum(map(len, chains))
 
 
@@ -115,8 +130,9 @@ def _chain(network: nn.Module) -> list[nn.Module]:
 
 
 def _hooked(module: nn.Module) -> bool:
+    every = (torch.nn.modules.module._global_forward_hooks, torch.nn.modules.module._global_forward_pre_hooks)
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, name) for name in names) or "forward" in vars(module)
+    return any(every) or any(getattr(module, name) for name in names) or "forward" in vars(module)
 
 
 def _signature(module: nn.Module) -> tuple[Any, ...]:

@@ -56,7 +56,10 @@ class Fit:
     ) -> None:
         assert recipe.optimizer is not None and recipe.steps is not None
         self._recipe, self._names, self._clip, self._loss = recipe, list(names), clip, loss
-        dtype = next((p.dtype for p in networks[0].parameters()), torch.float32)
+        kinds = {next((p.dtype for p in network.parameters()), torch.float32) for network in networks}
+        if len(kinds) > 1:
+            raise ValueError(f"expected networks of one type, the factory gave {sorted(map(str, kinds))}")
+        dtype = kinds.pop()
         self._inputs = torch.as_tensor(inputs).to(recipe.device, dtype)
         self._targets = torch.as_tensor(targets).to(recipe.device, dtype)
         self.networks = ensemble(networks, recipe.optimizer, recipe.schedule, seeds=seeds)

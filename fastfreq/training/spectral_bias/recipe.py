@@ -182,6 +182,7 @@ def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
 
     Raises:
         TypeError: the factory makes something else than a module.
+        ValueError: weights with hooks.
     """
     assert recipe.network is not None
     with streams.GLOBAL_STATES, torch.random.fork_rng(devices=[]):
@@ -189,6 +190,9 @@ def make_network(recipe: Recipe, inputs: int, seed: int) -> nn.Module:
         network = recipe.network(inputs)
     if not isinstance(network, nn.Module):
         raise TypeError(f"expected `network` to make a torch module, got {type(network).__name__}")
+    hooked = [name for name, p in network.named_parameters() if p._backward_hooks or p._post_accumulate_grad_hooks]
+    if hooked:
+        raise ValueError(f"expected weights without hooks of their own, which no copy has, {hooked[:3]} have some")
     own = private_copy(network)  # a factory may give the same module, or the same part of one, again
     for module, given in zip(own.modules(), network.modules(), strict=True):
         module.training = given.training
