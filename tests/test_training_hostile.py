@@ -12,6 +12,7 @@ from torch import nn
 
 import fastfreq as ff
 from fastfreq.training import _classified, _probes, filtering
+from fastfreq.training.high_frequency_share import regularity
 from tests.in_place import InPlace
 
 T = ff.training
@@ -328,3 +329,15 @@ def test_weights_with_hooks_and_of_several_types_are_refused():
     ):
         with pytest.raises(ValueError, match=said):
             T.sinusoid_learning((1,), samples=16, seeds=(0, 1), recipe=SMALL(network=network))
+
+
+def test_regularity_is_that_of_the_settings_too():
+    """ELU's slope jumps from alpha to 1, Softplus to x at its threshold; hooks may do anything."""
+    hooked = nn.Sequential(nn.Linear(1, 2), nn.Tanh())
+    hooked[1].register_forward_hook(lambda *_: None)
+    orders = [regularity(m) for m in (nn.ELU(), nn.ELU(0.5), nn.Softplus(), nn.Softplus(threshold=3), hooked)]
+    np.testing.assert_equal(orders, [2, 1, np.inf, 0, np.nan])
+    share = T.high_frequency_share(
+        nn.Sequential(nn.Linear(1, 30), nn.ELU(0.3), nn.Linear(30, 1)), np.sin, size=2048, cutoffs=(2, 3, 4, 6, 8)
+    )
+    assert share.guaranteed == 1 and share.decay() in ("power law", "unclear") and share.exponent() < 4

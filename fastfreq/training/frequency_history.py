@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastfreq.results.folds import by_image, condition, same, text
 from fastfreq.results.result import Result
+from fastfreq.vocabulary import numbers
 
 FloatArray = NDArray[np.float64]
 Mode = Literal["complex", "magnitude"]
@@ -152,7 +153,7 @@ class FrequencyHistory(Result, kind="frequency_history"):
         Raises:
             ValueError: a tolerance or hold that is not positive.
         """
-        if not tolerance > 0 or hold < 1:
+        if not tolerance > 0 or numbers.as_int("hold", hold) < 1:
             raise ValueError(f"expected a positive `tolerance` and a `hold` from 1, got {tolerance} and {hold}")
         below = self.error(measure, mode=mode) < tolerance
         found = np.full(below.shape[1:], np.nan)

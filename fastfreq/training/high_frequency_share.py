@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from fastfreq.engine.contexts import callers_level, undisturbed
 from fastfreq.engine.copies import as_written, private_copy
@@ -23,12 +23,10 @@ from fastfreq.results.result import Result
 from fastfreq.vocabulary import numbers
 
 from ._checkpoint import Checkpoint, check_folder
-from ._products import pulled, pushed
+from ._windowed_error import HALF_WIDTH, Seen, WindowedError
 
 FloatArray = NDArray[np.float64]
-Seen = tuple[float, FloatArray, FloatArray, float]  # L, and by cutoff L+, |dL+/dt| / |dL/dt|; |grad L|
 _PARTS = ("step", "network", "optimizer", "seen")  # of a checkpoint
-_HALF_WIDTH = 14.0  # of the interval, in standard deviations: the window's edge, e^-49, is below what float64 resolves
 _FLOOR = 1e-26  # share below which float64 has lost the transform to rounding
 _CLEARLY = 4.0  # times the residuals of the other line
 # largest k with sigma in W^(k, inf), locally; all others here are smooth
@@ -221,7 +219,7 @@ def high_frequency_share(
         raise ValueError(
             f"expected `deviation` above 0 and below 1e99, `size` from 8, `dimension` from 1, got {scale}, {n}, {d}"
         )
-    highest = n / (8 * _HALF_WIDTH * scale)
+    highest = n / (8 * HALF_WIDTH * scale)
     if etas[0] < 0 or etas[-1] > highest:
         raise ValueError(
             f"expected `cutoffs` from 0 to {highest:.4g}, half the grid's largest frequency (beyond, the part above is "
@@ -236,7 +234,7 @@ def high_frequency_share(
             raise TypeError(f"expected `{name}` as a function, got {type(function).__name__}")
     with as_written(), undisturbed(gradients=True), torch.enable_grad():
         net = private_copy(model).double()
-        error = _WindowedError(net, target, scale, n, d)
+        error = WindowedError(net, target, scale, n, d)
         places = np.unique(np.round(np.expm1(np.linspace(0, math.log1p(steps), records))).astype(np.int64))
         seen = _trained(error, optimizer or error.descent, places, etas, checkpoint)
     if len(seen) < len(places):
@@ -263,89 +261,26 @@ def high_frequency_share(
 def regularity(model: nn.Module) -> float:
     """The k of the least regular activation; infinite if all are smooth.
 
-    NaN for a model with modules other than torch's own linear layers and activations in sequence: what a forward of
-    the user's calls is not known.
+    NaN for a model with modules other than torch's own linear layers and activations in sequence, or with hooks: what
+    code of the user's does is not known.
     """
     modules = list(model.modules())
-    if not all(type(m) in (*_LINEAR, *_REGULARITY, *_SMOOTH) for m in modules):
+    own = any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in modules)
+    if own or not all(type(m) in (*_LINEAR, *_REGULARITY, *_SMOOTH) for m in modules):
         return math.nan
-    return min((float(_REGULARITY[type(m)]) for m in modules if type(m) in _REGULARITY), default=math.inf)
+    return min(map(_order, modules), default=math.inf)
 
 
-class _WindowedError:
-    """v = (h - f) sqrt(rho) on a grid without edges, its loss and the losses above cutoffs."""
-
-    def __init__(
-        self, net: nn.Module, target: Callable[[FloatArray], ArrayLike], deviation: float, size: int, dimension: int
-    ) -> None:
-        axis = (np.arange(size) - size // 2) * (2 * _HALF_WIDTH * deviation / size)
-        mesh = np.meshgrid(*[axis] * dimension, indexing="ij")
-        points = np.stack(mesh, axis=-1).reshape(-1, dimension).astype(np.float64)
-        peak = (2 * np.pi * deviation**2) ** (-dimension / 2)
-        density = peak * np.exp(-np.square(points).sum(axis=1) / (2 * deviation**2))
-        wanted = numbers.as_array("target", target(points.copy()))  # which may be written over
-        if wanted.shape[:1] != points.shape[:1] or wanted.ndim > 2 or not np.isfinite(wanted).all():
-            raise ValueError(f"expected finite targets for {len(points)} points, got shape {wanted.shape}")
-        self.net, self.points, self.grid = net, torch.from_numpy(points), (size,) * dimension
-        self.target = torch.from_numpy(wanted.reshape(len(points), -1))
-        cell = (axis[1] - axis[0]) ** dimension
-        self.window = torch.from_numpy(np.sqrt(density * cell))[:, None]  # the sum of v^2 is the integral
-        frequency = np.fft.fftfreq(size, axis[1] - axis[0])
-        mesh = np.meshgrid(*[frequency] * dimension, indexing="ij")
-        self.radius = torch.from_numpy(np.sqrt(np.square(np.stack(mesh)).sum(axis=0)))
-        self.parameters = {k: p for k, p in net.named_parameters() if p.requires_grad}
-        self.trained = [p for p in net.parameters() if p.requires_grad]
-        if not self.trained:
-            raise ValueError("expected a model with parameters that require gradients, it has none")
-        with torch.no_grad():
-            try:
-                shape = self._raw(dict(self.parameters)).shape
-            except RuntimeError as error:
-                raise ValueError(
-                    f"expected a model of inputs (n, {dimension}), {type(net).__name__} does not take them: {error}; "
-                    f"give another `dimension`"
-                ) from error
-        if shape != self.target.shape:
-            raise ValueError(f"expected outputs of the targets' shape {tuple(self.target.shape)}, got {tuple(shape)}")
-
-    def _raw(self, parameters: dict[str, Any]) -> Tensor:
-        return torch.func.functional_call(self.net, parameters, (self.points.clone(),)).reshape(len(self.points), -1)
-
-    def __call__(self, parameters: dict[str, Any]) -> Tensor:
-        """(n, outputs) v."""
-        return (self._raw(parameters) - self.target) * self.window
-
-    def transform(self, v: Tensor) -> Tensor:
-        """Its transform, whose squares add up to the loss."""
-        grid = v.reshape(*self.grid, -1)
-        return torch.fft.fftn(grid, dim=tuple(range(len(self.grid))), norm="ortho")
-
-    def descent(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Gradient descent by 1 / (2 lambda), lambda the largest eigenvalue of J J^T after ten power steps."""
-        here = {k: p.detach() for k, p in self.parameters.items()}
-        v, size = self(here).detach(), 1.0
-        for _ in range(10):
-            v = pushed(self, here, pulled(self, here, v / v.norm()))
-            size = float(v.norm())
-        return torch.optim.SGD(parameters, lr=0.5 / size if size > 0 and math.isfinite(size) else 1.0)
-
-    def look(self, etas: FloatArray) -> Seen:
-        """(L, L+, |dL+/dt| / |dL/dt|, |grad L|): dL+/dt = 2 Re <v^, d v^/dt> above eta, along -grad L."""
-        here = {k: p.detach() for k, p in self.parameters.items()}
-        v = self(here).detach()
-        direction = {k: -2 * g for k, g in pulled(self, here, v).items()}
-        at, change = self.transform(v), self.transform(pushed(self, here, direction))
-        energy, rate = at.abs().square().sum(dim=-1), 2 * (at.conj() * change).real.sum(dim=-1)
-        above = [self.radius > eta for eta in etas]
-        total = float(rate.sum())
-        high = np.array([float(energy[part].sum()) for part in above])
-        share = np.array([abs(float(rate[part].sum())) for part in above])
-        length = math.sqrt(sum(float(g.square().sum()) for g in direction.values()))
-        return float(energy.sum()), high, share / abs(total) if total else np.full(len(etas), np.nan), length
+def _order(module: nn.Module) -> float:
+    if isinstance(module, nn.ELU) and module.alpha != 1:
+        return 1.0  # its slope jumps from alpha to 1
+    if isinstance(module, nn.Softplus) and module.threshold < 20:
+        return 0.0  # it jumps to x there; at torch's own 20 by 2e-9
+    return float(_REGULARITY.get(type(module), math.inf))
 
 
 def _trained(
-    error: _WindowedError,
+    error: WindowedError,
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
     places: NDArray[np.int64],
     etas: FloatArray,
