@@ -85,8 +85,9 @@ def works() -> list[Work]:
             Knob("RINGS_BLOCK", (64, 128, 256, 512)), Knob("RINGS_WARPS", warps[:4]),
             Knob("RINGS_GROUP_BYTES", tuple(mib << 20 for mib in (8, 16, 24, 32, 64))),
         ), 1e-5),
-        Work("conv_symbols", _symbols, (Knob("_SUMS_BYTES", (2048, 4096, 8192, 16384)),), 1e-6),
+        Work("conv_symbols", _symbols, (Knob("_SYMBOLS_BYTES", (2048, 4096, 8192, 16384)),), 1e-6),
         Work("conv_gram", _gram, (
+            Knob("_GRAM_BYTES", (2048, 4096, 8192, 16384)),
             Knob("LAGS_SIDE", (16, 32, 64)), Knob("LAGS_DEPTH", (16, 32)),
             *(Knob("_LAGS_WARPS", warps[:4], (torch.float32, side)) for side in (32, 64)),
         ), 1e-5),

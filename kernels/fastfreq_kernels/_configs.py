@@ -47,6 +47,7 @@ __all__ = [
     "eigenvalues_route",
     "eigenvalues_warps",
     "gram_iteration_warps",
+    "gram_tile",
     "jacobi_tile",
     "lags_warps",
     "matrix_tile",
@@ -55,7 +56,7 @@ __all__ = [
     "svd_route",
     "reduction_tile",
     "response_tile",
-    "sums_tile",
+    "symbols_tile",
 ]
 
 TABLES_BLOCK = 256  # table entries of one program; not yet measured on any GPU
@@ -125,7 +126,8 @@ LAGS_DEPTH = 16  # columns of the taps that such a tile reads at a time; not yet
 # Warps of its program by the side of the tile; float64 measured on NVIDIA H200.
 _LAGS_WARPS = {torch.float32: {16: 1, 32: 4, 64: 8}, torch.float64: {16: 1, 32: 2, 64: 4}}
 RESPONSE_POINTS = 4096  # of one program of `frequency_response`; not yet measured on any GPU
-_SUMS_BYTES = 8192  # of a tile of `conv_symbols` and `conv_gram`; not yet measured on any GPU
+_SYMBOLS_BYTES = 4096  # of a tile of `conv_symbols`; NVIDIA H200: 4,096 take .038 ms, 8,192 .042, 16,384 .050
+_GRAM_BYTES = 8192  # of a tile of `conv_gram`; NVIDIA H200: 4,096 take .079 ms, 8,192 .070, 16,384 .086
 
 _SIDE = 64  # most rows and columns of a tile of `fourier_perturb`; not yet measured on any GPU
 _FREQUENCIES = 8  # for which a program keeps its tile of the image; not yet measured on any GPU
@@ -207,10 +209,14 @@ def perturb_tile(height: int, row: int) -> PerturbTile:
     return PerturbTile(rows, columns, _FREQUENCIES, max(1, 2 * max(rows, columns) // 32))
 
 
-def sums_tile(elements: int, dtype: torch.dtype) -> SumsTile:
-    """Tile for matrices of this many elements: as many frequencies as leave it 8 KB."""
-    wide = min(128, _power(elements))
-    return SumsTile(_SUMS_BYTES // dtype.itemsize // wide, wide, 4)
+def symbols_tile(elements: int, dtype: torch.dtype) -> SumsTile:
+    """Tile of `conv_symbols` for matrices of this many elements."""
+    return _sums_tile(elements, dtype, _SYMBOLS_BYTES)
+
+
+def gram_tile(elements: int, dtype: torch.dtype) -> SumsTile:
+    """Tile of `conv_gram` for matrices of this many elements."""
+    return _sums_tile(elements, dtype, _GRAM_BYTES)
 
 
 def response_tile(outputs: int, dtype: torch.dtype, *, wide: bool) -> ResponseTile:
@@ -274,6 +280,12 @@ def jacobi_tile(rows: int, columns: int, dtype: torch.dtype) -> JacobiTile | Non
     wide = max(8 if high < 64 else 16, _power(columns))
     warps = _JACOBI_WARPS[dtype].get((high, wide))
     return None if warps is None else JacobiTile(high, wide, warps)
+
+
+def _sums_tile(elements: int, dtype: torch.dtype, size: int) -> SumsTile:
+    """As many frequencies as leave a tile this many bytes."""
+    wide = min(128, _power(elements))
+    return SumsTile(size // dtype.itemsize // wide, wide, 4)
 
 
 def _power(value: int) -> int:

@@ -124,7 +124,7 @@ def launches(
     )  # fmt: skip
     cosines, sines = _taps.phase_tables(differences, frequencies, grid, taps.dtype)
     cosines = torch.where(there(own), cosines / 2, cosines)
-    tile = _configs.sums_tile(c * c, taps.dtype)
+    tile = _configs.gram_tile(c * c, taps.dtype)
     sums = Launch(
         gram_kernel,
         (g * triton.cdiv(f, tile.frequencies) * triton.cdiv(c * c, tile.elements),),

@@ -63,7 +63,7 @@ def launch(out: Tensor, taps: Tensor, offsets: Tensor, frequencies: Tensor, grid
     g, t, a, b = taps.shape
     f, elements = len(frequencies), a * b
     cosines, sines = _taps.phase_tables(offsets, frequencies, grid, taps.dtype)
-    tile = _configs.sums_tile(elements, taps.dtype)
+    tile = _configs.symbols_tile(elements, taps.dtype)
     return Launch(
         symbols_kernel,
         (g * triton.cdiv(f, tile.frequencies) * triton.cdiv(elements, tile.elements),),

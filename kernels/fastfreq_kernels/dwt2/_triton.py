@@ -211,6 +211,7 @@ def analyse_launches(
                 "ROWS": _configs.WAVELET_ROWS, "COLUMNS": _configs.WAVELET_COLUMNS,
             },
             _configs.WAVELET_WARPS,
+            together=int(len(low) > 16),  # all the registers that long filters want
         )  # fmt: skip
 
 

@@ -200,6 +200,7 @@ def back(vectors: Tensor, reflectors: Tensor) -> Launch:
     n, c, w, _ = vectors.shape
     lengths = reflectors.square().sum(dim=(2, 3))
     tile, columns = _configs.matrix_tile(c), _configs.back_columns(c)
+    warps = max(1, tile * columns // 256)
     return Launch(
         back_kernel,
         (n * triton.cdiv(w, columns),),
@@ -207,5 +208,6 @@ def back(vectors: Tensor, reflectors: Tensor) -> Launch:
             "vectors": vectors, "reflectors": reflectors, "c": c, "wanted": w,
             "factors": torch.where(lengths > 0, 2 / lengths.clamp_min(1), 0), "SIDE": tile, "COLUMNS": columns,
         },
-        max(1, tile * columns // 256),
+        warps,
+        together=max(1, 16 // warps),
     )  # fmt: skip
