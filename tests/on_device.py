@@ -171,6 +171,7 @@ def test_a_heat_map_hands_its_kernel_images_laid_out_as_its_output(log):
         perturb = [launch.arguments for launch in log.launches if launch.kernel.__name__ == "perturb_kernel"]
         loop = [each for each in perturb if each["CHANNELS_LAST"]]
         assert loop and all(each["images"].dtype == torch.float32 for each in loop)
+        assert max(each["f"] for each in loop) > 1  # images are read once for several frequencies
 
 
 # ---------------------------------------------------------------- waiting

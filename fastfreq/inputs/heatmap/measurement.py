@@ -312,18 +312,18 @@ class _HeatmapMeasurement(Measurement):
 
     def _norms_left(self, chunk: Chunk, frequencies: Tensor, signs: Tensor) -> ExactSum:
         """(f, 2): sum of ||clip(x + d) - x|| / eps over sampled images and channels, and how many."""
-        sample = chunk.ids % _NORM_SAMPLE == 0
-        images = chunk.images[sample]
+        sample = (chunk.ids % _NORM_SAMPLE == 0).nonzero()[:, 0]
+        images, signs = chunk.images[sample].contiguous(), signs[:, sample]
         f, count = len(frequencies), len(images) * chunk.images.shape[1]
         left = torch.ones(f, count, dtype=torch.float64, device=frequencies.device)
         if self.convention.clip and len(images):
-            step = max(1, 64 * 224 * 224 // images.numel())
+            step = max(1, (64 if images.device.type == "cpu" else 1024) * 224 * 224 // images.numel())
             for i in range(0, f, step):
                 rows = slice(i, i + step)
                 moved = kernels.fourier_perturb(
                     images,
                     frequencies[rows],
-                    signs[rows][:, sample],
+                    signs[rows],
                     eps=self.eps,
                     phase=self.convention.phase,
                     clip=True,
