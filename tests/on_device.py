@@ -195,6 +195,16 @@ def test_no_forward_pass_waits_for_the_one_before_it(log, name):
     assert sorted(waits[0]) == sorted(waits[1])
 
 
+def test_the_values_of_all_layers_come_in_one_copy(log):
+    net = torch.nn.Sequential(*(torch.nn.Conv2d(2, 2, 3, padding=1) for _ in range(3))).to("cuda")
+    waits = []
+    for layers in (["0"], ["0", "1", "2"]):
+        log.clear()
+        ff.singular_values(net, input_size=(2, 3, 3), layers=layers)
+        waits.append(len(log.waits))
+    assert waits[1] - waits[0] <= 2 * 3  # finite weights, their largest, the layer's frequencies
+
+
 # ---------------------------------------------------------------- augmentation
 def test_a_batch_is_augmented_in_one_launch(log):
     augment, keys = ff.FourierAugmentation(eps=(0.1, 1.0), band=(1, 4), probability=0.7), torch.arange(6)

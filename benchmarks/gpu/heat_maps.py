@@ -87,7 +87,8 @@ def _over_bare(
     starts = first - few * each / 1e3
     ratio = each / replay
     return {
-        "ms_per_pass": each, "graphed_bare_ms": replay, "before_ms": before, "after_ms": after, "eager_bare_ms": eager, "over_graphed_bare": ratio,
+        "ms_per_pass": each, "graphed_bare_ms": replay, "before_ms": before, "after_ms": after,
+        "eager_bare_ms": eager, "over_graphed_bare": ratio,
         "start_seconds": starts, "images_per_second": 1e3 * n / each, "batch": n, "frequencies": many,
         "target": TARGET, "met": None if proof.dry else bool(ratio <= TARGET),
     }  # fmt: skip

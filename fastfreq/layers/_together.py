@@ -68,7 +68,18 @@ def of_all(wanted: Sequence[Wanted]) -> list[Tensor]:
             _launch(wanted, parts, found)
     for stream in beside:  # nothing that they use is freed before the values have come
         torch.cuda.current_stream(stream.device).wait_stream(stream)
-    return [torch.cat(parts, dim=1).double().cpu() for parts in found]
+    return _on_the_host([torch.cat(parts, dim=1).double() for parts in found])
+
+
+def _on_the_host(values: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of one type on the CPU, in one copy from each device."""
+    there: dict[int, Tensor] = {}
+    for device in dict.fromkeys(value.device for value in values):
+        own = [i for i, value in enumerate(values) if value.device == device]
+        flat = torch.cat([values[i].reshape(-1) for i in own]).cpu()
+        parts = flat.split([values[i].numel() for i in own])
+        there |= {i: part.view(values[i].shape) for i, part in zip(own, parts, strict=True)}
+    return [there[i] for i in range(len(values))]
 
 
 def _launch(wanted: Sequence[Wanted], parts: Sequence[Part], found: list[list[Tensor]]) -> None:

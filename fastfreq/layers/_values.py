@@ -105,10 +105,9 @@ def values_of(
         on_gpu: whether to go the way that is taken there; None for where the taps are.
     """
     groups, _, rows, columns = symbols.taps.shape
-    taps = _without_zeros(symbols.taps.detach())
+    taps, largest = _without_zeros(symbols.taps.detach())
     # float32 Gram matrices of weights of 1e20 or 1e-23 would leave the range
-    low, high = taps.aminmax()
-    scale = torch.maximum(-low, high).double().clamp_min(torch.finfo(torch.float64).tiny)
+    scale = max(largest, torch.finfo(torch.float64).tiny)
     taps = taps.to(torch.float64, copy=True).div_(scale)
     if min(rows, columns) == 1:
         taps = taps.float() if accuracy == "fast" else taps
@@ -122,23 +121,26 @@ def values_of(
         steps = _fast(taps, symbols, progress, on_gpu) if accuracy == "fast" else _high(taps, symbols, progress)
     values = yield from steps
     out = np.zeros((len(symbols.frequencies), groups, min(rows, columns)))
-    np.multiply(values.transpose(0, 1).numpy(), float(scale), out=out[:, :, : values.shape[2]])
+    np.multiply(values.transpose(0, 1).numpy(), scale, out=out[:, :, : values.shape[2]])
     if groups == 1:
         return out[:, 0]
     return -np.sort(-out.reshape(len(out), -1), axis=1)
 
 
-def _without_zeros(taps: Tensor) -> Tensor:
-    """The taps without channels that are zero everywhere: a strided 1 x 1 kernel has three such in four."""
+def _without_zeros(taps: Tensor) -> tuple[Tensor, float]:
+    """The taps without channels that are zero everywhere, and the largest; a GPU is waited for once.
+
+    A strided 1 x 1 kernel has three such channels in four.
+    """
     if not taps.numel():
-        return taps
-    there = taps != 0
-    for axis in (2, 3):
-        kept = there.any(dim=5 - axis).any(dim=1).any(dim=0)
-        if not kept.all():
-            kept[0] = True  # an all-zero kernel keeps one channel
-            taps = taps.index_select(axis, kept.nonzero()[:, 0])
-    return taps
+        return taps, 0.0
+    sizes = taps.abs().amax(dim=1).amax(dim=0)
+    facts = torch.cat([sizes.amax(dim=1), sizes.amax(dim=0)]).double().cpu()
+    for axis, there in zip((2, 3), (facts > 0).split(list(sizes.shape)), strict=True):
+        if not there.all():
+            there[0] = True  # an all-zero kernel keeps one channel
+            taps = taps.index_select(axis, there.nonzero()[:, 0].to(taps.device))
+    return taps, float(facts.max())
 
 
 def _direct(taps: Tensor, symbols: Symbols, progress: Progress, on_gpu: bool) -> Steps:

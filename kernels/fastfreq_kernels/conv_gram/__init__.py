@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fastfreq_kernels import _dispatch, _taps
@@ -54,7 +55,8 @@ class ConvGram:
     """
 
     def __init__(self, taps: Tensor, offsets: Tensor, *, grid: Sequence[int], count: int) -> None:
-        _taps.check_convolution(taps, offsets, offsets[:0].to(taps.device), grid)
+        none = torch.empty_like(offsets[:0], device=taps.device)
+        _taps.check_convolution(taps, offsets, none, grid)
         self.taps, self.offsets, self.grid = taps, offsets, tuple(grid)
         self._lags = None
         if taps.is_cpu and not taps.requires_grad and _cpu.autocorrelation_is_cheaper(taps, offsets, count):
