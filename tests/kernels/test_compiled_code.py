@@ -1,5 +1,6 @@
 """How code is compiled for a CPU: once, and again where anything it is made of has changed."""
 
+import gc
 import importlib.util
 import sys
 
@@ -72,3 +73,13 @@ def test_python_cannot_call_what_is_linked(written):
 def test_every_pass_of_a_transform_is_compiled_once():
     radial_power(torch.rand(2, 1, 16, 21))
     assert {len(getattr(fft, name).overloads) for name in ("_pass2", "_pass3", "_pass7", "_pass8")} <= {0, 1}
+
+
+def test_no_garbage_is_looked_for_while_code_is_compiled(written):
+    outer, looks = written("x + 5"), []
+    gc.callbacks.append(lambda phase, _info: looks.append(phase))
+    try:
+        assert outer(1) == 60
+    finally:
+        gc.callbacks.pop()
+    assert len(looks) <= 4 and gc.isenabled()  # before and after
