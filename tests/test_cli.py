@@ -16,7 +16,7 @@ from PIL import Image
 
 import fastfreq as ff
 from fastfreq import cli, demo
-from fastfreq.cli import main
+from fastfreq.cli import _measure, main
 from fastfreq.results import registry
 
 NETS = """
@@ -311,6 +311,21 @@ def test_a_name_that_a_run_has_taken_is_left_to_it(job, monkeypatch):
     name = "heatmap-nets.py-natural"
     assert ff.load(f"fastfreq-report/{name}/{name}.npz").eps == 2.5
     assert ff.load(f"fastfreq-report/{name}-2/{name}.npz").eps == 1
+
+
+def test_a_name_that_a_run_takes_at_the_same_moment_is_left_to_it(job, monkeypatch, capsys):
+    """Between one's look at the folder and its first file there."""
+    announce = _measure._announce
+
+    def late(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_measure, "_announce", announce)
+            assert main([*HEATMAP, "--eps", "1", "--quiet"]) == 0
+
+    monkeypatch.setattr(_measure, "_announce", late)
+    assert "--out: expected a name that no other run has" in refused([*HEATMAP, "--quiet"], capsys)
+    name = "heatmap-nets.py-natural"
+    assert ff.load(f"fastfreq-report/{name}/{name}.npz").eps == 1 and not Path(f"fastfreq-report/{name}-2").exists()
 
 
 # ---------------------------------------------------------------- merge, report, repeat

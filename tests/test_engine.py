@@ -388,3 +388,14 @@ def test_small_chunks_change_no_figure(monkeypatch, tmp_path):
     subjects.EVENTS.reset()
     subjects.assert_same_outcomes(measured(subjects.network(), images, labels, **options), expected)
     assert sizes == {1} and calls < 1.03 * subjects.EVENTS.calls
+
+
+@pytest.mark.parametrize("other", [{"shard": (0, 2)}, {"first_image": 1}, {"count": 8}])
+def test_a_checkpoint_of_images_that_a_run_cannot_have_is_refused_before_it_runs(other, tmp_path):
+    images, labels = data()
+    measured(subjects.network(), images[:16], labels[:16], checkpoint=tmp_path / "c.npz")
+    subjects.EVENTS.reset()
+    count, options = other.get("count", 96), {name: value for name, value in other.items() if name != "count"}
+    with pytest.raises(ValueError, match=r"c.npz holds \d+ that this run does not have"):
+        measured(subjects.network(), images[:count], labels[:count], checkpoint=tmp_path / "c.npz", **options)
+    assert subjects.EVENTS.calls <= 6, "expected the images that tell models apart, and no others"

@@ -44,9 +44,13 @@ class RunFolder:
         """Take the folder and write down what is known before anything is computed.
 
         Raises:
-            RefusedError: images of this very run are finished, and neither --resume nor --force was given.
+            RefusedError: images of this very run are finished, and neither --resume nor --force was given; or another
+                run has taken the folder since somebody looked.
         """
         request = details["request"]
+        there = self._folder.exists()
+        if not options.force and request_of(self._file) not in (None, request):
+            raise self._taken()
         if options.force and request_of(self._file) not in (None, request):
             self._forget()
         kept, resume = self.partial.exists() or self._parts.is_dir(), getattr(options, "resume", False)
@@ -59,7 +63,10 @@ class RunFolder:
                 f"{self._folder}"
             )
         self._made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=there)
+        except FileExistsError:
+            raise self._taken() from None
         names = None if subject.data is None else subject.data.names()
         if names is not None and subject.data is not None:
             rows = zip(names, subject.data.labels.tolist(), strict=True)
@@ -74,6 +81,12 @@ class RunFolder:
             "finished": None,
         }
         self._write()
+
+    def _taken(self) -> RefusedError:
+        return RefusedError(
+            f"--out: expected a name that no other run has, one that started at the same moment has just taken "
+            f"{self._folder}; give the same command again, or another --out"
+        )
 
     def end(self) -> None:
         """The result is saved: what was kept for a later run goes."""

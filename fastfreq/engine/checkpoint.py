@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +186,23 @@ class Checkpoint:
         self._verified = sum(self.ranks.told(self._verified))
         if not self._believed:
             self._refuse()
-            raise ValueError(
-                f"expected a checkpoint of these images, {self._path} holds "
-                f"{len(self.before.image_ids) - self._verified} that this run does not have; was it made with another "
-                f"`shard`, `first_image` or more images?"
-            )
+            raise self._of_others(len(self.before.image_ids) - self._verified)
+
+    def check_may_hold(self, may_hold: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
+        """Refuse a file of images that this run cannot have, before anything is computed.
+
+        Raises:
+            ValueError: it holds one.
+        """
+        others = 0 if self.before is None else int((~may_hold(self.before.image_ids)).sum())
+        if others:
+            raise self._of_others(others)
+
+    def _of_others(self, count: int) -> ValueError:
+        return ValueError(
+            f"expected a checkpoint of these images, {self._path} holds {count} that this run does not have; was it "
+            f"made with another `shard`, `first_image` or more images?"
+        )
 
     def due(self) -> bool:
         """Whether it is time to save."""

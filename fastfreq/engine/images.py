@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastfreq.vocabulary import checks
@@ -92,6 +93,7 @@ class ImageStream:
         given = None if self.predicted else labels
         source = sources.batches(images, given, refuse_shuffle=True)
         self.total: int | None = None
+        self._end = first_image + source.total if source.in_memory and source.total is not None else None
         if source.total is not None:
             mine, n = self._shard
             self.total = len(range(first_image + (mine - first_image) % n, first_image + source.total, n))
@@ -131,6 +133,12 @@ class ImageStream:
     def told(self) -> dict[str, Any] | None:
         """Once it is over, what tells this pass from one over other images; None unless asked for."""
         return None if self._passed is None else self._passed.told
+
+    def may_hold(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the ids images of this pass can have, as far as can be told before it."""
+        mine, n = self._shard
+        there = (ids >= self._first_image) & (ids % n == mine)
+        return there if self._end is None else there & (ids < self._end)
 
     def peek(self, count: int) -> Chunk | None:
         """The first images, at most `count`, without consuming them; None if there are none."""

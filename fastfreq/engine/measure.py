@@ -106,6 +106,7 @@ def _measure(
     settings = {name: value for name, value in settings.items() if name in what.result.__dataclass_fields__}
     _check_alike(what, session, stream, first, settings, ranks)
     checkpoint.check(settings, what.keys())
+    checkpoint.check_may_hold(stream.may_hold)
     few = first.as_given_on(session.device) if what.as_given else first.on(session.device, channels_last=False)
     try:
         _prepare(what, session, few, stream.total, checkpoint)

@@ -35,7 +35,8 @@ class Batches:
     """One pass over a source; use `batches`.
 
     Attributes:
-        total: number of images, or None where only the pass tells.
+        total: number of images, or None where only the pass tells; of loaders and files what they say.
+        in_memory: whether all images are there.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Batches:
     ) -> None:
         self._items, self.total, self._batch_size = items, total, batch_size
         self._channels: Channels | None = channels
-        self._in_memory = in_memory
+        self.in_memory = in_memory
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches.
@@ -71,7 +72,7 @@ class Batches:
             if batch.images.dtype != dtype:  # joined later on, bytes would count as they are beside pixels in [0, 1]
                 raise ValueError(f"expected all images of one type, {_types(dtype, batch.images.dtype)}")
             # whoever hands out one batch after the other may fill the same memory again
-            yield batch if self._in_memory else _copied(batch)
+            yield batch if self.in_memory else _copied(batch)
 
 
 def batches(
