@@ -140,6 +140,28 @@ def test_images_are_those_that_a_loader_gives(case):
 
 
 @pytest.mark.filterwarnings("ignore:the model is right on:UserWarning")
+def test_classes_are_predicted_once_for_all_rounds(case):
+    net, images, _ = case
+    ran = []
+
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            ran.append(len(x))
+            return self.net(x)
+
+    how = {"eps": 2.0, "size": 3, "convention": "common_signs", "batch_size": 16, "channels_last": False}
+    found = ff.adaptive_heatmap(Counting().eval(), images, "predicted", precision_goal=0.06, method="exact", **how)
+    whole = ff.heatmap(net, images, "predicted", **how)
+    np.testing.assert_array_equal(found.wrong.unpack(), whole.wrong.unpack() & found.tried.unpack())
+    assert found.passes == 150 + found.tried.unpack().sum() + found.tried.unpack().any(axis=0).sum()
+    assert found.share_of_passes < 1 and sum(ran) < found.passes + 150, "but for six images that tell models apart"
+
+
+@pytest.mark.filterwarnings("ignore:the model is right on:UserWarning")
 def test_one_image_is_known_at_once(case):
     found = ff.adaptive_heatmap(case[0], case[1][:1], case[2][:1], eps=2.0, size=3)
     assert found.half_width == 0 and found.n_images == 1

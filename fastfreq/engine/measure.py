@@ -294,8 +294,9 @@ def _evaluate(
     if not what.as_given:
         here = todo.on(session.device, channels_last=session.network.channels_last)
     if predicted:
-        classes = session.clean(here).predicted[0].to(here.labels.device)
-        here = Chunk(here.images, classes, here.ids, here.hashes)
+        known = what.predicted(todo.ids)
+        classes = session.clean(here).predicted[0] if known is None else known
+        here = Chunk(here.images, classes.to(here.labels.device), here.ids, here.hashes)
     fields = what.evaluate(session, here)
     fields |= {"image_ids": todo.ids.numpy(), "image_hashes": todo.hashes.numpy().view(np.uint64)}
     known = what.result.__dataclass_fields__

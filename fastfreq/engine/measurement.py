@@ -100,6 +100,10 @@ class Measurement:
         """
         return [torch.arange(len(ids))]
 
+    def predicted(self, ids: Tensor) -> Tensor | None:
+        """Classes that stand in for labels="predicted", of images of which they are known; None: a pass tells them."""
+        return None
+
     def evaluate(self, session: Session, chunk: Chunk) -> dict[str, Any]:
         """The other fields of the result, of the images of one chunk.
 

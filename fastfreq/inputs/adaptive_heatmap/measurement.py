@@ -137,6 +137,8 @@ def _rounds(
         while (wanted := plan.next_wanted(found.known)) is not None:
             kind = LaterRound if found.known.images else Round
             what = kind(request, size, frequencies, ranks, found.known, wanted)
+            if first is not None and isinstance(what, LaterRound):
+                what.labels = first.labels
             options["checkpoint"] = kept.next_round()
             each: RoundOutcomes = measure(what, model, images, labels, options)
             first = first or each
@@ -270,6 +272,6 @@ class _Found:
         fresh = slice(known.images, wanted.images)
         clean = known.clean.copy()
         clean[fresh] = each.clean_margin[order][fresh]
-        predicted = len(order) if each.labelled == "predicted" else 0
+        predicted = len(order) if each.labelled == "predicted" and not known.images else 0  # once for all rounds
         passes = self.passes + int(new.sum()) + wanted.images - known.images + predicted
         return _Found(plans.Known(wanted.tried, wanted.images, wrong, margins, clean), self.ranks, passes)

@@ -113,8 +113,9 @@ class AdaptiveHeatmap(ModelResult, kind="adaptive_heatmap"):
 
     @property
     def share_of_passes(self) -> float:
-        """Forward passes over those of all frequencies on all images."""
-        return self.passes / ((len(self.frequencies) + 1) * self.n_images)
+        """Forward passes over those of all frequencies on all images, and on each as it is, once more for its label."""
+        each = len(self.frequencies) + 1 + (self.labelled == "predicted")
+        return self.passes / (each * self.n_images)
 
     def arrange(self, values: ArrayLike) -> FloatArray:
         """Values by frequency as a map, for comparisons."""

@@ -152,9 +152,14 @@ class Round(Measurement):
 
 
 class LaterRound(Round):
-    """After the first: labels were looked at there."""
+    """After the first: labels were looked at, or predicted, there."""
 
     needs_labels = False
+    labels: NDArray[np.int64]
+
+    def predicted(self, ids: Tensor) -> Tensor:
+        """As in `Measurement`."""
+        return torch.from_numpy(self.labels[ids.cpu().numpy()])
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
