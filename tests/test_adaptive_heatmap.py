@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import fastfreq as ff
+from fastfreq.inputs.adaptive_heatmap import AdaptiveHeatmap
 from fastfreq.inputs.adaptive_heatmap.arguments import seconds
 from fastfreq.inputs.adaptive_heatmap.plans import Known, Wanted, expected_counts
 
@@ -106,6 +107,9 @@ def test_the_estimate_of_what_is_left():
     np.testing.assert_array_equal(expected_counts(known, low, high, 0.05, 400), [100, 229, 165])  # 1 / n - 1 / N
 
 
+HOW = {"eps": 2.0, "size": 1, "precision_goal": 0.25, "method": "anytime", "batch_size": 16, "channels_last": False}
+
+
 class Cropped(torch.utils.data.Dataset):
     """Brighter by chance each time, as augmentation for training makes images."""
 
@@ -121,7 +125,7 @@ class Cropped(torch.utils.data.Dataset):
 
 def test_images_that_are_others_in_a_later_pass_are_refused(case):
     with pytest.raises(ValueError, match="the same images and labels in every pass, image 0 is another one in a later"):
-        ff.adaptive_heatmap(case[0], Cropped(*case[1:]), eps=2.0, size=3)
+        ff.adaptive_heatmap(case[0], Cropped(*case[1:]), **HOW)
 
 
 def test_images_are_those_that_a_loader_gives(case):
@@ -134,8 +138,8 @@ def test_images_are_those_that_a_loader_gives(case):
             batch_size=150,
             collate_fn=lambda _samples, keep=keep: (images[keep], labels[keep]),
         )
-        found = ff.adaptive_heatmap(net, loader, eps=2.0, size=3, precision_goal=0.1)
-        plain = ff.adaptive_heatmap(net, images[keep], labels[keep], eps=2.0, size=3, precision_goal=0.1)
+        found = ff.adaptive_heatmap(net, loader, **HOW)
+        plain = ff.adaptive_heatmap(net, images[keep], labels[keep], **HOW)
         np.testing.assert_array_equal(found.wrong.packed, plain.wrong.packed)
 
 
@@ -153,8 +157,8 @@ def test_classes_are_predicted_once_for_all_rounds(case):
             ran.append(len(x))
             return self.net(x)
 
-    how = {"eps": 2.0, "size": 3, "convention": "common_signs", "batch_size": 16, "channels_last": False}
-    found = ff.adaptive_heatmap(Counting().eval(), images, "predicted", precision_goal=0.06, method="exact", **how)
+    how = {"eps": 2.0, "size": 1, "convention": "common_signs", "batch_size": 16, "channels_last": False}
+    found = ff.adaptive_heatmap(Counting().eval(), images, "predicted", precision_goal=0.12, method="anytime", **how)
     whole = ff.heatmap(net, images, "predicted", **how)
     np.testing.assert_array_equal(found.wrong.unpack(), whole.wrong.unpack() & found.tried.unpack())
     assert found.passes == 150 + found.tried.unpack().sum() + found.tried.unpack().any(axis=0).sum()
@@ -163,14 +167,14 @@ def test_classes_are_predicted_once_for_all_rounds(case):
 
 @pytest.mark.filterwarnings("ignore:the model is right on:UserWarning")
 def test_one_image_is_known_at_once(case):
-    found = ff.adaptive_heatmap(case[0], case[1][:1], case[2][:1], eps=2.0, size=3)
+    found = ff.adaptive_heatmap(case[0], case[1][:1], case[2][:1], eps=2.0, size=1)
     assert found.half_width == 0 and found.n_images == 1
 
 
 def test_the_precision_that_the_first_round_chose_is_that_of_all(case, monkeypatch):
     chosen = iter(["bf16", *["fp32"] * 99])  # a machine that is busy now and then
     monkeypatch.setattr("fastfreq.engine.tuning.faster_precision", lambda *_: next(chosen))
-    found = ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, precision="fastest")
+    found = ff.adaptive_heatmap(*case, **HOW, precision="fastest")
     assert found.details["precision"] == "bf16" and next(chosen) == "fp32" and len(list(chosen)) == 98
 
 
@@ -178,20 +182,20 @@ def test_what_no_round_left_beside_a_checkpoint_stays(case, tmp_path):
     other = tmp_path / "c.npz.parts" / "other.npz"
     other.parent.mkdir()
     other.touch()
-    ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, checkpoint=tmp_path / "c.npz")
+    ff.adaptive_heatmap(*case, **HOW, checkpoint=tmp_path / "c.npz")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["c.npz", "c.npz.parts", "other.npz"]
     with pytest.raises(ValueError, match="exists and is finished"):
-        ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, checkpoint=tmp_path / "c.npz")
+        ff.adaptive_heatmap(*case, **HOW, checkpoint=tmp_path / "c.npz")
 
 
 def test_a_map_that_cannot_be_written_is_not_lost(case, tmp_path, monkeypatch):
     def full(self, _path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(ff.adaptive_heatmap(*case, eps=2.0, size=1)), "save", full)
+    monkeypatch.setattr(AdaptiveHeatmap, "save", full)
     with pytest.warns(UserWarning, match=r"could not be written to .*c.npz \(.*No space left"):
-        found = ff.adaptive_heatmap(*case, eps=2.0, size=3, precision_goal=0.1, checkpoint=tmp_path / "c.npz")
-    assert found.half_width <= 0.1
+        found = ff.adaptive_heatmap(*case, **HOW, checkpoint=tmp_path / "c.npz")
+    assert found.half_width <= 0.25
 
 
 def test_times_in_words():
