@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from fastfreq.vocabulary.finite_samples import anytime_interval, fixed_draws, hypergeometric_interval
+from fastfreq.vocabulary.sequential_draws import sequential
 
 
 @pytest.mark.parametrize(("drawn", "population"), [(1, 1), (9, 9), (17, 60), (523, 1000), (30, 5003)])
@@ -60,5 +61,9 @@ def test_refusals():
         hypergeometric_interval(4, 3, 5)
     with pytest.raises(ValueError, match="half-width between 0 and 0.5"):
         fixed_draws(0.5, None)
+    with pytest.raises(ValueError, match="at least 0.001"):
+        fixed_draws(1e-9, None)
+    with pytest.raises(ValueError, match=r"that 5,000 draws reach, got 0.01, which takes 9,7\d\d"):
+        sequential(0.01, None)
     with pytest.raises(ValueError, match="confidence between 0 and 1"):
         anytime_interval(0, 3, 5, confidence=1)

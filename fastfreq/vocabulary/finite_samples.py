@@ -19,6 +19,8 @@ from .statistics import normal_quantile
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_FINEST = 0.001  # half-width from infinitely many: a million draws
+
 
 def hypergeometric_interval(
     successes: ArrayLike, drawn: int, population: int | None, *, confidence: float = 0.95
@@ -98,10 +100,14 @@ def fixed_draws(half_width: float, population: int | None, *, confidence: float 
     as counts are whole numbers a neighbour may be wider by one, so that all outcomes are looked at in the end.
 
     Raises:
-        ValueError: a half-width outside (0, 0.5).
+        ValueError: a half-width outside (0, 0.5), or, from infinitely many, below 0.001.
     """
     if not 0 < half_width < 0.5:
         raise ValueError(f"expected a half-width between 0 and 0.5, such as 0.03, got {half_width}")
+    if population is None and half_width < _FINEST:
+        raise ValueError(
+            f"expected a half-width of at least {_FINEST} where images are drawn from infinitely many, got {half_width}"
+        )
     interval = anytime_interval if anytime else hypergeometric_interval
     low, high = 1, population or math.ceil(40 * (normal_quantile(confidence) / half_width) ** 2)
     while low < high:

@@ -28,6 +28,7 @@ _EAGER = 1.2  # times the error allowed: where it is tried to stop; points that 
 _CROWDED = 1.5  # looks are at the powers of equal steps: more of them where few draws may be enough
 _SHARES = 4000  # steps of the shares of infinitely many images
 _BLOCK = 256  # shares looked at together
+_MOST = 5000  # draws
 _NEVER = 1e-14  # probability of all points that are left out
 
 
@@ -84,12 +85,18 @@ def sequential(half_width: float, population: int | None, *, confidence: float =
         looks: how many at most, but for those that a last one may need.
 
     Raises:
-        ValueError: a half-width outside (0, 0.5) or a confidence outside (0, 1).
+        ValueError: a half-width outside (0, 0.5), or one that takes more than 5,000 draws, whose plans take minutes to
+            compute; a confidence outside (0, 1).
 
     Source: Armitage, McPherson, Rowe 1969 for the recursion over looks; Blaker 2000, "Confidence curves and improved
         exact confidence intervals for discrete distributions"; the choice of where to stop is ours.
     """
     last = fixed_draws(half_width, population, confidence=confidence)
+    if last > _MOST:
+        raise ValueError(
+            f"expected a half-width that {_MOST:,} draws reach, got {half_width}, which takes {last:,}: the time to "
+            f"compute an exact plan grows with their square; ask for less, or for another method"
+        )
     eager = 1 - min(_EAGER * (1 - confidence), 0.5)
     stops: dict[int, NDArray[np.bool_]] = {}
     for n in sorted({math.ceil(last * ((i + 1) / looks) ** _CROWDED) for i in range(looks)}):

@@ -50,7 +50,9 @@ class Row:
         return getattr(ff, self.name)
 
     def measure(self, model: Any, images: Any, labels: Any = None, **options: Any) -> Any:
-        """Call it; `options` replace `arguments`."""
+        """Call it; `options` replace `arguments`. With a batch size the layout is fixed too: it is timed otherwise."""
+        if "batch_size" in options and not {"model", "channels_last"} & set(self.cannot):
+            options = {"channels_last": False, **options}
         given = {**self.arguments, **options}
         if "model" in self.cannot:
             return self.function(images, **given)
