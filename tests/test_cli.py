@@ -315,14 +315,14 @@ def test_a_name_that_a_run_has_taken_is_left_to_it(job, monkeypatch):
 
 def test_a_name_that_a_run_takes_at_the_same_moment_is_left_to_it(job, monkeypatch, capsys):
     """Between one's look at the folder and its first file there."""
-    announce = _measure._announce
+    announce = _measure.Measure._announce
 
     def late(*arguments):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_measure, "_announce", announce)
+            patch.setattr(_measure.Measure, "_announce", announce)
             assert main([*HEATMAP, "--eps", "1", "--quiet"]) == 0
 
-    monkeypatch.setattr(_measure, "_announce", late)
+    monkeypatch.setattr(_measure.Measure, "_announce", late)
     assert "--out: expected a name that no other run has" in refused([*HEATMAP, "--quiet"], capsys)
     name = "heatmap-nets.py-natural"
     assert ff.load(f"fastfreq-report/{name}/{name}.npz").eps == 1 and not Path(f"fastfreq-report/{name}-2").exists()

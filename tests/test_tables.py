@@ -61,7 +61,7 @@ def test_csv_keeps_figures_in_full():
 
 def test_a_figure_and_its_interval_share_a_column():
     table = [{"x": 1, "x_low": 0.5, "x_high": 1.25, "low": 2.0, "low_from": 1.0, "low_to": 3.0, "y_low": 0.0}]
-    expected = (["x", "low", "y low"], [["1 [0.5, 1.25]", "2 [1, 3]", "0"]])
+    expected = (["x", "low", "y low"], [["1 [0.5, 1.25]", "2.0 [1.0, 3.0]", "0"]])
     assert tables.table_rows(table) == expected
     assert tables.table_rows([{"x": 1.0, "x_low": math.nan, "x_high": math.nan}]) == (["x"], [["1"]])
 

@@ -16,6 +16,10 @@ def cases():
         for c in (32, 64, 256, 1024):
             yield f"{str(dtype).removeprefix('torch.')} side {c}", eigenvalues(c, dtype)
         yield f"{str(dtype).removeprefix('torch.')} side 1024, programs that wait for each other", shared(1024, dtype)
+    tile = _configs.REDUCTION_HELD[torch.float32][128][0]
+    _, (fold, reduction) = held(128, torch.float32, tile, 4)
+    yield "float32 side 128, in one matrix", fold
+    yield "float32 side 128, held back, shared, sm_90 only", reduction
 
 
 def more_cases():
@@ -30,21 +34,16 @@ def more_cases():
             yield f"{str(dtype).removeprefix('torch.')} side {c} with vectors", reduction
         for c, tiles in _configs.REDUCTION_HELD[dtype].items():
             for tile in tiles:
-                yield (
-                    f"{str(dtype).removeprefix('torch.')} side {c}, held back {tile}, sm_90 only",
-                    held(c, dtype, tile),
-                )
-            yield (
-                f"{str(dtype).removeprefix('torch.')} side {c}, held back, shared, sm_90 only",
-                held(c, dtype, tiles[0], 4),
-            )
+                _, (_, reduction) = held(c, dtype, tile)
+                yield f"{str(dtype).removeprefix('torch.')} side {c}, held back {tile}, sm_90 only", reduction
+            _, (_, reduction) = held(c, dtype, tiles[0], 4)
+            yield f"{str(dtype).removeprefix('torch.')} side {c}, held back, shared, sm_90 only", reduction
 
 
 def held(c, dtype, tile, programs=1):
-    """The reduction of two matrices with updates held back, as `tune.py` tries it; if shared, with what leads back."""
+    """Launches for two matrices with updates held back, as `tune.py` tries them; if shared, with what leads back."""
     zeros, tile = torch.zeros(2, c, c, dtype=dtype), _configs.ReductionTile(c, *tile)
-    _, (_, reduction) = _triton_memory.launches(zeros, keep=programs > 1, programs=programs, tile=tile)
-    return reduction
+    return _triton_memory.launches(zeros, keep=programs > 1, programs=programs, tile=tile)
 
 
 def shared(c, dtype):
