@@ -129,7 +129,7 @@ LINE = np.stack([np.zeros(30, np.int64), np.arange(30)], axis=1)
 def test_controls_save_passes_and_cover():
     wrong, margins, clean = outcomes()
     covered, passes, rng = [], [], np.random.default_rng(4)
-    for seed in range(25):
+    for seed in range(10):
         ranks = rng.permutation(600)
         known, (_, low, high) = followed(Controlled(0.04, 0.95, 600, LINE, seed=seed), wrong, margins, clean, ranks)
         assert (high - low).max() <= 0.08 + 1e-12
@@ -137,16 +137,16 @@ def test_controls_save_passes_and_cover():
         passes.append(known.counts.mean())
     known, _ = followed(Exact(0.04, 0.95, 600), wrong, margins, clean, ranks)
     assert np.mean(passes) < 0.65 * known.counts.mean()
-    assert np.mean(covered) > 0.93  # 25 maps; .95 over 2,000: benchmarks/reproductions/precision_goal.py
+    assert np.mean(covered) > 0.92  # 10 maps; .95 over 2,000: benchmarks/reproductions/precision_goal.py
 
 
 def test_estimates_are_unbiased():
     wrong, margins, clean = outcomes(n=400)
     rng, found = np.random.default_rng(8), []
-    for seed in range(60):
+    for seed in range(25):
         plan = Controlled(0.1, 0.95, 400, LINE, seed=seed)
         found.append(followed(plan, wrong, margins, clean, rng.permutation(400))[1][0] - wrong.mean(axis=1))
-    spread = np.std(found, axis=0).mean() / 60**0.5
+    spread = np.std(found, axis=0).mean() / 25**0.5
     assert np.abs(np.mean(found, axis=0)).max() < 4 * spread
 
 

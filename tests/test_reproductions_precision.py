@@ -114,8 +114,8 @@ def test_what_a_share_of_the_fixed_number_costs(script):
 
 
 def test_intervals_cover_where_few_are_wrong_and_the_clean_image_tells_it(script):
-    """100 maps, of which intervals of large samples covered .90; more of them, and other shares, are slow."""
-    found = script.simulated("controls", 0.03, 100, script.Recorded.made(0.05, 0.3))
+    """30 maps, of which intervals of large samples covered .90; more of them, and other shares, are slow."""
+    found = script.simulated("controls", 0.03, 30, script.Recorded.made(0.05, 0.3))
     assert found["coverage"] >= 0.95 - 1.5 * found["standard error"] and found["largest half-width"] <= 0.03 + 1e-5
 
 
