@@ -16,12 +16,13 @@ second epoch on, and is below .35 at the end (acceptance A3, A4).
 | CIFAR-10 | conv 32, conv 64, max-pool, 400, 10 (cross-entropy) | 5,000 | SGD 1e-3, momentum .9 Nesterov, 100 epochs |
 
 Published: MNIST and CIFAR-10 at delta 3, 3 (and 7 for VGG-16), 5,000 images of CIFAR-10, 100 epochs of batch 50 at
-those rates, delta from 2 to 100; e_low below e_high throughout, in pictures without figures. Here digits and MNIST are
-scaled to minutes on one core; CIFAR-10 has the published images and epochs (a quarter of an hour a network, of which
-one was trained so long, another one for 6 epochs). Pixels are in [0, 1] as there. Found with these data: at delta = 3 the filter of 5,000 images of CIFAR-10
-gives each image .999 of the weight to itself, at 7 still .92: with delta a variance in such units nothing is filtered.
-Wider filters are measured beside those: 29 and 32 split. e_low is below e_high at every look, of every width, every
-network and seed. On CIFAR-10, at delta = 32, e_low is .37 and e_high .96 after 6 epochs, .002 and .012 after 100.
+those rates, delta from 2 to 100; e_low below e_high throughout, in pictures without figures. Here digits and MNIST
+are scaled to minutes on one core; CIFAR-10 has the published images and epochs (a quarter of an hour a network, of
+which one was trained so long, another one for 6 epochs). Pixels are in [0, 1] as there. Found with these data: at
+delta = 3 the filter of 5,000 images of CIFAR-10 gives each image .999 of the weight to itself, at 7 still .92: with
+delta a variance in such units nothing is filtered. Wider filters are measured beside those: 29 and 32 split. e_low is
+below e_high at every look, of every width, every network and seed. On CIFAR-10, at delta = 32, e_low is .37 and
+e_high .96 after 6 epochs, .002 and .012 after 100.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def _had_begun(error: BaseException) -> bool:
 def rank() -> int:
     """Which of the processes that a launcher such as torchrun started this is; -1 where there is one alone."""
     found, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "1")
-    return int(found) if found.isdecimal() and size.isdecimal() and int(size) > 1 else -1
+    numbers = all(text.isdecimal() and len(text) < 10 for text in (found, size))
+    return int(found) if numbers and int(size) > 1 else -1
 
 
 def is_refusal(error: BaseException) -> bool:

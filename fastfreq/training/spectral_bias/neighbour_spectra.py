@@ -99,7 +99,8 @@ class NeighbourSpectra(TrainedResult, kind="neighbour_spectra"):
         return own, np.array([[share(row) for row in run.neighbours] for run in runs])
 
     def _exponent(self, amplitude: FloatArray) -> float:
-        if not (amplitude[self.band] > 0).all():  # of labels that are all the same
+        seen = amplitude[self.band]
+        if len(seen) < 2 or not (seen > 0).all():  # of labels that are all the same
             return float("nan")
         return -float(np.polyfit(np.log(self.radius[self.band]), np.log(amplitude[self.band]), 1)[0])
 
