@@ -28,6 +28,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ._triton_steps import normalise, reflector, store_reflector, wait_for_all
+
 
 @triton.jit
 def fold_kernel(matrices, packed, scales, c, stride, TILE: tl.constexpr):
@@ -123,25 +125,13 @@ def held_kernel(
             tl.store(d + index, a, mask=index == k)
         later = inside & (index > k)
         a, b = tl.where(later, a, 0), tl.where(later, b, 0)
-        square = tl.sum(a * a + b * b)
-        square = tl.where(square < NEGLIGIBLE, 0, square)  # NaN stays
-        active = (square > 0) & (k < c - 2)
-        norm, head = tl.sqrt(square), tl.sqrt(head_a * head_a + head_b * head_b)
-        phase_a, phase_b = head_a / tl.where(head > 0, head, 1), head_b / tl.where(head > 0, head, 1)
-        phase_a = tl.where(head > 0, phase_a, 1)
-        unit = tl.where(active, 1 / tl.sqrt(tl.where(active, square + norm * head, 1)), 0)
-        a = (a + tl.where(index == k + 1, phase_a * norm, 0)) * unit
-        b = (b + tl.where(index == k + 1, phase_b * norm, 0)) * unit
+        a, b, phase_a, phase_b, square = reflector(a, b, head_a, head_b, index, k, c, NEGLIGIBLE)
         tl.store(fresh + index, a)
         tl.store(fresh + SIDE + index, b)
         if own == 0:
             tl.store(e + k, square)
             if KEEP:
-                phase, reflector = phases + 2 * (n * c + k), reflectors + 2 * (n * c + k) * c + index
-                tl.store(phase, tl.where(active, -phase_a, phase_a))
-                tl.store(phase + 1, tl.where(active, -phase_b, phase_b))
-                tl.store(reflector, a, mask=inside)
-                tl.store(reflector + c, b, mask=inside)
+                store_reflector(phases, reflectors, a, b, phase_a, phase_b, n, k, c, index, inside)
         tl.debug_barrier()
 
         full = slot == HELD - 1
@@ -182,16 +172,7 @@ def held_kernel(
             tl.store(down + SIDE, tl.sum(sums_q, axis=1))
         tl.debug_barrier()
         if WAIT:
-            tl.atomic_add(arrived + n, 1, sem="release", scope="gpu")
-            while tl.atomic_add(arrived + n, 0, sem="acquire", scope="gpu") < (k + 1) * programs:
-                pass
-            tl.debug_barrier()
+            wait_for_all(arrived + n, (k + 1) * programs)
 
     if (own == 0) & (end == c):
-        all_d, all_e = tl.load(d + index, mask=inside, other=0), tl.load(e + index, mask=inside, other=0)
-        norm = tl.sqrt(tl.sum(all_d * all_d + 2 * all_e))
-        norm = tl.where(norm == 0, 1, norm)
-        tl.debug_barrier()
-        tl.store(d + index, all_d / norm, mask=inside)
-        tl.store(e + index, all_e / norm / norm, mask=inside)
-        tl.store(scales + n, tl.load(scales + n) * norm)
+        normalise(d, e, scales + n, index, inside)

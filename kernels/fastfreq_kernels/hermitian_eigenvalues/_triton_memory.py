@@ -38,6 +38,7 @@ from fastfreq_kernels._device import INTERPRETED
 from fastfreq_kernels._launch import Launch
 
 from . import _triton_held
+from ._triton_steps import normalise, reflector, store_reflector, wait_for_all
 
 
 @triton.jit
@@ -105,26 +106,14 @@ def reduction_kernel(
         a = tl.where(later, real - (va_k * wa + vb_k * wb + wa_k * va + wb_k * vb), 0)
         b = tl.where(later, vb_k * wa - va_k * wb + wb_k * va - wa_k * vb - imaginary, 0)
         head_a, head_b = tl.sum(tl.where(index == k + 1, a, 0)), tl.sum(tl.where(index == k + 1, b, 0))
-        square = tl.sum(a * a + b * b)
-        square = tl.where(square < NEGLIGIBLE, 0, square)  # NaN stays
-        active = (square > 0) & (k < c - 2)
-        norm, head = tl.sqrt(square), tl.sqrt(head_a * head_a + head_b * head_b)
-        phase_a, phase_b = head_a / tl.where(head > 0, head, 1), head_b / tl.where(head > 0, head, 1)
-        phase_a = tl.where(head > 0, phase_a, 1)
-        unit = tl.where(active, 1 / tl.sqrt(tl.where(active, square + norm * head, 1)), 0)
-        a = (a + tl.where(index == k + 1, phase_a * norm, 0)) * unit
-        b = (b + tl.where(index == k + 1, phase_b * norm, 0)) * unit
+        a, b, phase_a, phase_b, square = reflector(a, b, head_a, head_b, index, k, c, NEGLIGIBLE)
         tl.store(vectors + new + index, a)
         tl.store(vectors + new + SIDE + index, b)
         if own == 0:
             tl.store(d + k, last)
             tl.store(e + k, square)
             if KEEP:
-                phase, reflector = phases + 2 * (n * c + k), reflectors + 2 * (n * c + k) * c + index
-                tl.store(phase, tl.where(active, -phase_a, phase_a))
-                tl.store(phase + 1, tl.where(active, -phase_b, phase_b))
-                tl.store(reflector, a, mask=inside)
-                tl.store(reflector + c, b, mask=inside)
+                store_reflector(phases, reflectors, a, b, phase_a, phase_b, n, k, c, index, inside)
         tl.debug_barrier()
 
         first = (k + 1) // COLUMNS
@@ -152,19 +141,10 @@ def reduction_kernel(
             tl.store(products + new + SIDE + j, tl.sum(yb_j, axis=0))
         tl.debug_barrier()
         if WAIT:
-            tl.atomic_add(arrived + n, 1, sem="release", scope="gpu")
-            while tl.atomic_add(arrived + n, 0, sem="acquire", scope="gpu") < (k + 1) * programs:
-                pass
-            tl.debug_barrier()
+            wait_for_all(arrived + n, (k + 1) * programs)
 
     if (own == 0) & (end == c):
-        all_d, all_e = tl.load(d + index, mask=inside, other=0), tl.load(e + index, mask=inside, other=0)
-        norm = tl.sqrt(tl.sum(all_d * all_d + 2 * all_e))
-        norm = tl.where(norm == 0, 1, norm)
-        tl.debug_barrier()
-        tl.store(d + index, all_d / norm, mask=inside)
-        tl.store(e + index, all_e / norm / norm, mask=inside)
-        tl.store(scales + n, tl.load(scales + n) * norm)
+        normalise(d, e, scales + n, index, inside)
 
 
 class Tridiagonal(NamedTuple):
